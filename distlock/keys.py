@@ -1,0 +1,85 @@
+"""The names of everything distlock keeps on the server: the one place that spells them.
+
+A pipeline named `demo` owns the keys `distlock:{demo}:…` and no others. The braces are Redis
+Cluster's hash tag: they keep all keys of one name in one slot, so that every script is legal
+there. What each key holds stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from .errors import UsageError
+
+BUCKET = 4096
+"""Ids in one store bucket: `store:<n>` holds the ids n × 4096 to n × 4096 + 4095."""
+
+TYPES = {
+    "job": "hash",
+    "lease": "hash",
+    "token": "string",
+    "sequence": "string",
+    "queue": "list",
+    "again": "list",
+    "later": "zset",
+    "handlers": "zset",
+    "errors": "hash",
+    "taken": "set",
+    "bell": "zset",
+    "stats": "hash",
+}
+"""The type of each key that a name has once."""
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be part of a key, else raise UsageError."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        return name
+    shown = name if len(name) <= 40 else name[:37] + "..."
+    raise UsageError(
+        f"name {shown!r} cannot be used: take 1 to 64 of the characters A-Z a-z 0-9 . _ -"
+    )
+
+
+class Keys:
+    """The keys of one pipeline.
+
+    Args:
+        name: 1 to 64 characters of `A-Za-z0-9._-`.
+
+    Raises:
+        UsageError: the name has other characters or another length.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = check_name(name)
+        self.prefix = f"distlock:{{{name}}}:"
+        self.job = self.prefix + "job"  # what K, input and seed describe
+        self.lease = self.prefix + "lease"  # owner, token, ttl; expires with the term
+        self.token = self.prefix + "token"  # the last token given out
+        self.sequence = self.prefix + "sequence"  # the last generated id
+        self.queue = self.prefix + "queue"  # messages waiting
+        self.again = self.prefix + "again"  # messages of dead hands, claimed one at a time
+        self.later = self.prefix + "later"  # failed messages by the time they are due
+        self.handlers = self.prefix + "handlers"  # handlers by the time their life ends
+        self.errors = self.prefix + "errors"  # failed for good: id -> record, #order -> id
+        self.taken = self.prefix + "taken"  # ids of errors that were printed and removed
+        self.bell = self.prefix + "bell"  # handlers that wait for work, by time
+        self.stats = self.prefix + "stats"  # counters kept by the scripts
+
+    def temp(self, handler: str) -> str:
+        """The hand of one handler: `#` -> the hand's name, id -> message."""
+        return f"{self.prefix}temp:{handler}"
+
+    def store(self, bucket: int) -> str:
+        """One bucket of finished messages: id -> result."""
+        return f"{self.prefix}store:{bucket}"
+
+    def channel(self, copy: str) -> str:
+        """The channel on which one copy is woken."""
+        return f"{self.bell}:{copy}"
+
+    def pick(self, names: Iterable[str]) -> list[str]:
+        """The keys with these names, in this order."""
+        return [self.prefix + name for name in names]
