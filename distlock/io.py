@@ -1,0 +1,310 @@
+"""The only module that waits: sockets, clocks, threads and event loops are here.
+
+The capabilities (lease, pipeline) are written once, as coroutines over this small object. The
+synchronous IO below never suspends, so a synchronous call is one `send(None)`; a core that
+suspends there by mistake is a loud error.
+
+Rules:
+
+- `call` runs a script and sends it again when the answer was lost, for as long as the caller is
+  patient. Every script is safe to send twice; that is what makes this legal. redis-py's own
+  retries are off on these connections: they hide for how long the server has been away.
+- A wait ends at a deadline of this process's monotonic clock, whatever the server does.
+- A wake-up is a hint. Whoever is woken, or whose connection broke, reads the state anew.
+- `interrupt`, called by a signal handler, ends a wait at once and never a call under way: a
+  message in hand is finished, an answer that is due is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import inspect
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+import redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ConnectionError,
+    NoScriptError,
+    RedisError,
+    TimeoutError,
+)
+
+from .errors import ServerUnreachable
+from .scripts import Script
+
+T = TypeVar("T")
+Argument = str | bytes | int | float
+
+AWAY = (ConnectionError, TimeoutError, BusyLoadingError)
+"""Errors that say nothing of our request: the server is away, or not back yet."""
+DENIED = (AuthenticationError, AuthorizationError)
+"""Errors that redis-py counts as connection errors although waiting does not mend them."""
+
+
+class Interrupted(BaseException):
+    """A signal ended a wait: the process is to stop."""
+
+
+class TimeLimitExceeded(BaseException):
+    """A message took longer than its time limit; no `except Exception` of its code hides it."""
+
+
+class IO(Protocol):
+    """What the capabilities need from the outside."""
+
+    stopping: bool
+
+    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run a script and return its answer; send it again while the server is away."""
+
+    async def command(self, *words: Argument) -> Any:
+        """Send one command that only reads, in the same way."""
+
+    async def wait(self, channel: str, seconds: float) -> bool:
+        """Wait until something is published on the channel: True, or the time is over: False."""
+
+    async def listen(self, channel: str) -> None:
+        """Subscribe, so that no wake-up after this call is missed by `wait`."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Do nothing for some seconds."""
+
+
+def run(core: Coroutine[Any, Any, T]) -> T:
+    """Run a core over the synchronous IO to its end, in one step."""
+    try:
+        core.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    core.close()
+    raise RuntimeError("a core suspended over the synchronous IO")
+
+
+class SyncIO:
+    """The IO of one thread: blocking calls over one client.
+
+    Args:
+        client: a client whose own retries are off.
+        patience: seconds for which a silent server is waited for.
+        on_outage: told of every failed attempt (the error, seconds since the first) before the
+            next one; it may bring the server back.
+        on_return: told when the server answers again (seconds it was away).
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        patience: float = 60.0,
+        on_outage: Callable[[Exception, float], None] = lambda error, seconds: None,
+        on_return: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self.client = client
+        self._execute: Callable[..., Any] = client.execute_command
+        self._pubsub: Callable[..., Any] = client.pubsub
+        self.patience = patience
+        self.stopping = False
+        self._on_outage = on_outage
+        self._on_return = on_return
+        self._waiting = False
+        self._ears: dict[str, Any] = {}
+
+    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run a script and return its answer; send it again while the server is away.
+
+        Raises:
+            ServerUnreachable: it was away for longer than `patience`.
+            RedisError: the server refused; nothing was changed.
+            Interrupted: the process is to stop and the server is away.
+        """
+        try:
+            return self._execute("EVALSHA", script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self.command("EVAL", script.text, len(keys), *keys, *args)
+        except AWAY as error:
+            return await self._persist(error, ("EVAL", script.text, len(keys), *keys, *args))
+
+    async def command(self, *words: Argument) -> Any:
+        """Send one command, again while the server is away; raises like `call`."""
+        try:
+            return self._execute(*words)
+        except AWAY as error:
+            return await self._persist(error, words)
+
+    async def _persist(self, error: Exception, words: Sequence[Argument]) -> Any:
+        began, pause = time.monotonic(), 0.02
+        while True:
+            away = time.monotonic() - began
+            if isinstance(error, DENIED):
+                raise error
+            if away >= self.patience:
+                raise ServerUnreachable(
+                    f"the server has been away for {away:.0f} s ({error}): bring it back and "
+                    "start this copy again; nothing is lost"
+                ) from error
+            self._on_outage(error, away)
+            await self.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+            try:
+                answer = self._execute(*words)
+            except AWAY as later:
+                error = later
+                continue
+            self._on_return(time.monotonic() - began)
+            return answer
+
+    async def listen(self, channel: str) -> None:
+        """Subscribe to a channel on a connection of its own, and wait for the confirmation."""
+        if channel not in self._ears:
+            ear = self._pubsub()
+            ear.subscribe(channel)
+            ear.get_message(timeout=5)
+            self._ears[channel] = ear
+
+    async def wait(self, channel: str, seconds: float) -> bool:
+        """Wait for a wake-up; a connection that breaks counts as one.
+
+        Args:
+            channel: what to listen to.
+            seconds: for how long at most.
+        """
+        deadline = time.monotonic() + seconds
+        try:
+            await self.listen(channel)
+            while (left := deadline - time.monotonic()) > 0:
+                with self._interruptible():
+                    if self._ears[channel].get_message(timeout=left):
+                        return True
+        except RedisError:
+            self.deafen()
+            return True
+        return False
+
+    def deafen(self) -> None:
+        """Close the connections that wait."""
+        while self._ears:
+            self._ears.popitem()[1].close()
+
+    async def sleep(self, seconds: float) -> None:
+        """Do nothing for some seconds; a signal ends it at once."""
+        self.sleep_now(seconds)
+
+    def sleep_now(self, seconds: float) -> None:
+        """The same, for code that is no core."""
+        with self._interruptible():
+            time.sleep(max(seconds, 0))
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        self._waiting = True
+        try:
+            if self.stopping:
+                raise Interrupted
+            yield
+        finally:
+            self._waiting = False
+
+    def interrupt(self) -> None:
+        """Have the process stop: called by a signal handler, in the thread of this IO."""
+        self.stopping = True
+        if self._waiting:
+            raise Interrupted
+
+
+class Background:
+    """A thread that runs one step again and again until it is told to end.
+
+    The thread is a daemon and never holds up the exit of the interpreter.
+
+    Args:
+        step: what to do; an error of the server in it is left to the next step.
+        seconds: pause between two steps.
+    """
+
+    def __init__(self, step: Callable[[], None], seconds: float) -> None:
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._loop, args=(step, seconds), daemon=True)
+        self._thread.start()
+
+    def _loop(self, step: Callable[[], None], seconds: float) -> None:
+        while not self._end.wait(seconds):
+            try:
+                step()
+            except (RedisError, ServerUnreachable):
+                continue  # the thread in front meets the same server and reports it
+
+    def close(self) -> None:
+        """End it; returns when the step under way is over, at most 2 s later."""
+        self._end.set()
+        self._thread.join(2)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a function, or an object's `__call__`, is `async def`."""
+    method = getattr(function, "__call__", None)  # noqa: B004 - not whether, but which
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
+
+
+class Caller:
+    """Calls a user's function, plain or `async def`, one at a time, in the main thread.
+
+    Args:
+        function: what to call.
+        limit: seconds after which a call is ended with TimeLimitExceeded, or None. A plain
+            function is ended by SIGALRM, which code that stays in C does not see.
+    """
+
+    def __init__(self, function: Callable[..., Any], limit: float | None = None) -> None:
+        self._limit = limit
+        self._runner: asyncio.Runner | None = None
+        self.call: Callable[..., Any] = function
+        if is_async(function):
+            self._runner = asyncio.Runner()
+            self.call = self._on_loop(function, self._runner.get_loop())
+        elif limit:
+            self.call = self._limited(function, limit)
+
+    def _on_loop(
+        self, function: Callable[..., Awaitable[Any]], loop: asyncio.AbstractEventLoop
+    ) -> Callable[..., Any]:
+        async def limited(*args: Any) -> Any:
+            try:
+                async with asyncio.timeout(self._limit) as scope:
+                    return await function(*args)
+            except builtins.TimeoutError:
+                if scope.expired():
+                    raise TimeLimitExceeded(f"longer than {self._limit:g} s") from None
+                raise
+
+        # the loop alone, not Runner.run: that one takes SIGINT for itself
+        return lambda *args: loop.run_until_complete(limited(*args))
+
+    def _limited(self, function: Callable[..., Any], limit: float) -> Callable[..., Any]:
+        def ring(signum: int, frame: FrameType | None) -> None:
+            raise TimeLimitExceeded(f"longer than {limit:g} s")
+
+        signal.signal(signal.SIGALRM, ring)
+
+        def limited(*args: Any) -> Any:
+            signal.setitimer(signal.ITIMER_REAL, limit)
+            try:
+                return function(*args)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+        return limited
+
+    def close(self) -> None:
+        """Close the event loop, if there is one."""
+        if self._runner:
+            self._runner.close()

@@ -1,0 +1,62 @@
+"""The Lua scripts, read from `lua/` once per process.
+
+Every change of state is one script in one file, and every file opens with one sentence and the
+lines `KEYS:`, `ARGV:` and `RETURNS:`. A file named `_part.lua` is no script but a function that
+scripts share; they name it in a line `USES:` and it is put in front of them.
+
+Scripts run by EVALSHA, by EVAL when the server does not know them (io.py does both). redis-py's
+`register_script` would add a round trip to every pipeline, and `FUNCTION LOAD` would change the
+code under processes of an older version that are still running.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class Script:
+    """One script: its name, its whole text, and the SHA-1 by which the server knows it."""
+
+    name: str
+    text: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script in `lua/<name>.lua` with the parts that it uses in front.
+
+    Raises:
+        FileNotFoundError: there is no such script.
+    """
+    body = source(name)
+    used = re.search(r"^-- USES: (.*)$", body, re.MULTILINE)
+    parts = [source(part) for part in used[1].split()] if used else []
+    text = "\n".join([*parts, body])
+    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@cache
+def source(name: str) -> str:
+    """The text of one file of `lua/`, without its parts."""
+    return (files("distlock.lua") / f"{name}.lua").read_text(encoding="utf-8")
+
+
+@cache
+def names() -> list[str]:
+    """The names of all scripts, sorted, without the parts."""
+    found = (entry.name for entry in files("distlock.lua").iterdir())
+    return sorted(name[:-4] for name in found if name.endswith(".lua") and name[0] != "_")
+
+
+@cache
+def commands() -> list[str]:
+    """Every command that some script may send, sorted: the rights that a user needs."""
+    calls = (re.findall(r"redis\.call\('([A-Z]+)'", script(name).text) for name in names())
+    indirect = {"LRANGE", "ZRANGE"}  # verify_page and verify_ask choose between the two
+    return sorted(indirect.union(*calls))
