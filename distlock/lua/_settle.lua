@@ -1,0 +1,39 @@
+-- Store, fail or give back each message of the hand; the keys and arguments are those of exchange.
+-- Everything is checked before the first write, so a refusal leaves the hand as it was.
+local function settle(now)
+  local failed, returned = tonumber(ARGV[7]), tonumber(ARGV[8])
+  local first, count = 9 + 2 * failed + returned, failed + returned
+  local at = first
+  for i = 10, #KEYS do
+    redis.call('HLEN', KEYS[i])
+    count = count + tonumber(ARGV[at]) / 2
+    at = at + 1 + ARGV[at]
+  end
+  if redis.call('HLEN', KEYS[1]) - 1 ~= count then
+    return redis.error_reply('HAND the hand has another number of messages')
+  end
+  redis.call('LLEN', KEYS[4]); redis.call('ZCARD', KEYS[6]); redis.call('HLEN', KEYS[8])
+  at = first
+  for i = 10, #KEYS do
+    redis.call('HSET', KEYS[i], unpack(ARGV, at + 1, at + ARGV[at]))
+    at = at + 1 + ARGV[at]
+  end
+  local stored = count - failed - returned
+  if stored > 0 then redis.call('HINCRBY', KEYS[7], 'stored', stored) end
+  for i = 9, 7 + 2 * failed, 2 do
+    local message = redis.call('HGET', KEYS[1], ARGV[i])
+    local id, attempt, body = string.match(message, '^(%d+):(%d+):(.*)$')
+    attempt = tonumber(attempt)
+    if attempt < tonumber(ARGV[6]) then
+      local due = now + math.min(500 * 2 ^ (attempt - 1), 30000)
+      redis.call('ZADD', KEYS[5], due, id .. ':' .. (attempt + 1) .. ':' .. body)
+      redis.call('HINCRBY', KEYS[7], 'retries', 1)
+    else
+      fail(KEYS[8], KEYS[7], now, message, ARGV[i + 1])
+    end
+  end
+  for i = first - 1, first - returned, -1 do
+    redis.call('LPUSH', KEYS[3], redis.call('HGET', KEYS[1], ARGV[i]))
+  end
+  redis.call('DEL', KEYS[1])
+end

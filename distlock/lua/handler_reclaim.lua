@@ -1,0 +1,33 @@
+-- Take the whole hand of a dead handler: to `again`, or to the errors when so asked.
+-- Only a message that was alone in its hand uses up an attempt: it may be what kills.
+-- USES: _ring _fail
+-- KEYS: temp handlers again stats errors bell
+-- ARGV: handler attempts report drop(0|1)
+-- RETURNS: messages taken, or -1 the handler is not dead (or reclaimed before)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not deadline or tonumber(deadline) >= now then return -1 end
+local fields, messages = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #fields, 2 do
+  if fields[i] ~= '#' then messages[#messages + 1] = fields[i + 1] end
+end
+redis.call('LLEN', KEYS[3]); redis.call('HLEN', KEYS[4])
+redis.call('HLEN', KEYS[5]); redis.call('ZCARD', KEYS[6])
+local again = {}
+for _, message in ipairs(messages) do
+  local id, attempt, body = string.match(message, '^(%d+):(%d+):(.*)$')
+  if ARGV[4] == '1' or (#messages == 1 and tonumber(attempt) >= tonumber(ARGV[2])) then
+    fail(KEYS[5], KEYS[4], now, message, ARGV[3])
+  elseif #messages == 1 then
+    again[1] = id .. ':' .. (attempt + 1) .. ':' .. body
+  else
+    again[#again + 1] = message
+  end
+end
+if #again > 0 then redis.call('RPUSH', KEYS[3], unpack(again)) end
+if #messages > 0 then redis.call('HINCRBY', KEYS[4], 'reclaimed', #messages) end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+if #again > 0 then ring(KEYS[6]) end
+return #messages

@@ -1,0 +1,30 @@
+-- Append messages to the queue, all or none, if the lease is the caller's and the ids come next.
+-- No message at all is a look: it renews and answers. Asked to, it has the generator woken at room.
+-- USES: _ring
+-- KEYS: lease sequence queue bell handlers stats
+-- ARGV: owner token first(id) renew(0|1) max-queue wide(0|1) copy [message ...]
+-- RETURNS: {1 applied | 0 applied before | -1 deposed | -2 gap, sequence, queue length, handlers}
+local held = redis.call('HMGET', KEYS[1], 'owner', 'token', 'ttl')
+local sequence = tonumber(redis.call('GET', KEYS[2]) or '0')
+local count, first, limit = #ARGV - 7, tonumber(ARGV[3]), tonumber(ARGV[5])
+local queue, state = redis.call('LLEN', KEYS[3]), 1
+if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return {-1, sequence, queue, 0} end
+if count > 0 and sequence >= first + count - 1 then
+  state = 0
+elseif count > 0 and sequence ~= first - 1 then
+  return {-2, sequence, queue, 0}
+elseif count > 0 then
+  redis.call('ZCARD', KEYS[4]); redis.call('HLEN', KEYS[6]) -- types, before the first write
+  queue = redis.call('RPUSH', KEYS[3], unpack(ARGV, 8))
+  sequence = first + count - 1
+  redis.call('SET', KEYS[2], string.format('%.0f', sequence))
+  if ARGV[6] == '1' then redis.call('HSET', KEYS[6], 'wide', 1) end
+  ring(KEYS[4])
+end
+if ARGV[4] == '1' then redis.call('PEXPIRE', KEYS[1], held[3]) end
+if count > 0 and queue < limit then return {state, sequence, queue, 0} end
+local room = math.floor(limit / 2)
+if queue > room then redis.call('HSET', KEYS[1], 'room', room, 'copy', ARGV[7]) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+return {state, sequence, queue, redis.call('ZCOUNT', KEYS[5], '(' .. now, '+inf')}

@@ -1,0 +1,109 @@
+"""The generator's side of the pipeline: publish messages under the lease.
+
+Rules:
+
+- Every publish carries owner, token and the first id. It is refused whole when the lease has gone
+  on, changes nothing when it arrives a second time, and answers "gap" when the server has lost
+  messages that were published before (a failover): the generator then resumes at sequence + 1.
+- A message is one string, `id:attempt:body`. The body is bytes that nobody here parses.
+- A publish renews the lease when it is asked to, in the same script.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..errors import LeaseLost
+from ..io import IO, run
+from ..keys import Keys
+from ..lease import LeaseCore
+from ..scripts import script
+
+PUBLISH, RING = script("pipeline_publish"), script("pipeline_ring")
+MOST = 1000
+"""Messages in one script at most: Lua's unpack ends near 8,000 values."""
+WIDE = 1024
+"""Bytes from which a message counts as wide: then hands are counted in bytes, too."""
+
+
+class Published(NamedTuple):
+    """What a publish answered.
+
+    Attributes:
+        gap: the ids did not follow; nothing was published.
+        sequence: the last generated id.
+        queue: messages in the queue.
+        handlers: living handlers, counted only when the queue is full.
+    """
+
+    gap: bool
+    sequence: int
+    queue: int
+    handlers: int
+
+
+class GeneratorCore:
+    """Publishes under a lease, over any IO.
+
+    Args:
+        io: the connection to the server.
+        keys: the pipeline's keys.
+        lease: the lease, held by this process.
+        max_queue: messages in the queue from which on the generator waits.
+    """
+
+    def __init__(self, io: IO, keys: Keys, lease: LeaseCore, max_queue: int) -> None:
+        self._io = io
+        self._lease = lease
+        self._max_queue = max_queue
+        self._keys = keys.pick(["lease", "sequence", "queue", "bell", "handlers", "stats"])
+        self._channel = keys.channel(lease.copy)
+
+    async def _publish(self, first: int, bodies: Sequence[bytes], renew: bool) -> Published:
+        lease, began = self._lease, time.monotonic()
+        messages = [b"%d:1:%b" % message for message in enumerate(bodies, first)]
+        wide = bool(messages) and max(map(len, messages)) > WIDE
+        head = (lease.owner, lease.token, first, int(renew), self._max_queue, int(wide), lease.copy)
+        answer = await self._io.call(PUBLISH, self._keys, [*head, *messages])
+        state, sequence, queue, handlers = answer
+        if state == -1:
+            lease.lose()
+            raise LeaseLost(
+                f"publish from {first} on was refused: the lease (token {lease.token}) has gone on"
+            )
+        if renew:
+            lease.renewed(began)
+        return Published(state == -2, sequence, queue, handlers)
+
+    async def _wait(self, seconds: float) -> None:
+        await self._io.wait(self._channel, seconds)
+
+    async def _ring(self) -> None:
+        await self._io.call(RING, self._keys[3:4], ())
+
+
+class Generator(GeneratorCore):
+    """Publishes under a lease, for synchronous code."""
+
+    def publish(self, first: int, bodies: Sequence[bytes], renew: bool = True) -> Published:
+        """Publish bodies under the ids `first`, `first` + 1, …; none at all is only a look.
+
+        Args:
+            first: id of the first message.
+            bodies: at most 1,000.
+            renew: whether to renew the lease, too.
+
+        Raises:
+            LeaseLost: the lease has gone on; nothing was published.
+        """
+        return run(self._publish(first, bodies, renew))
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the full queue has room again, for some seconds at most."""
+        return run(self._wait(seconds))
+
+    def ring(self) -> None:
+        """Wake one handler that waits, such as after the lease was released."""
+        return run(self._ring())

@@ -1,0 +1,259 @@
+"""A handler's side of the pipeline: one hand after another.
+
+Rules:
+
+- The server keeps one hand per handler, under a name made of a number from the handler's request
+  and the server's time. `exchange` settles the whole hand, claims the next and renames it, only if
+  the hand is the one the handler means; so whoever was given up for dead cannot store.
+- A name that begins with the number just sent is this handler's own lost answer: the exchange was
+  done, and its second arrival is answered with what the first one claimed.
+- A handler with nothing to do stands in line for the bell and waits; the answer to `rest` says how
+  long nothing can happen. It wakes by itself after that, so a lost wake-up costs a second at most.
+- A handler is alive for `handler_ttl` after each exchange, rest or beat. After that anybody may
+  reclaim its hand; a handler that comes back joins anew.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..io import IO, Argument, run
+from ..keys import BUCKET, Keys
+from ..scripts import script
+from .job import Job, job_gone
+
+JOIN, EXCHANGE, REST = script("handler_join"), script("handler_exchange"), script("handler_rest")
+BEAT, RECLAIM = script("handler_beat"), script("handler_reclaim")
+LONGEST_REST = 1.0
+"""Seconds after which a resting handler looks anew, in case a wake-up was lost."""
+TRACEBACK = 16_000
+"""Bytes of a traceback that an error keeps at most, from its end."""
+
+
+class Message(NamedTuple):
+    """One message, as a handler's function receives it.
+
+    Attributes:
+        id: 1 to K.
+        body: what the generator gave, as bytes.
+        attempt: 1 at the first try.
+    """
+
+    id: int
+    body: bytes
+    attempt: int
+
+
+def report(error: BaseException, handler: str) -> str:
+    """One line of JSON that says what went wrong, for the record of an error."""
+    text = "".join(traceback.format_exception(error))[-TRACEBACK:]
+    try:
+        message = str(error)[:TRACEBACK]
+    except Exception:
+        message = "(an exception whose text cannot be had)"
+    shown = {"exception": type(error).__qualname__, "message": message}
+    return json.dumps(shown | {"traceback": text, "handler": handler})
+
+
+@dataclass
+class Outcome:
+    """What became of the messages of one hand: each is stored, failed or given back."""
+
+    stored: dict[int, list[bytes]] = field(default_factory=dict)
+    failed: list[str | bytes] = field(default_factory=list)
+    returned: list[bytes] = field(default_factory=list)
+
+    def store(self, id: bytes, bucket: int, result: bytes) -> None:
+        """The message is done: keep its result."""
+        pairs = self.stored.get(bucket)
+        if pairs is None:
+            self.stored[bucket] = [id, result]
+        else:
+            pairs += (id, result)
+
+    def fail(self, id: bytes, report: str) -> None:
+        """The message failed: it is tried again later, or ends in the errors."""
+        self.failed += (id, report)
+
+    def give_back(self, messages: list[bytes]) -> None:
+        """The messages were not touched: they go to the front of the queue."""
+        self.returned += (message.split(b":", 1)[0] for message in messages)
+
+
+class Hand(NamedTuple):
+    """What an exchange answered.
+
+    Attributes:
+        messages: the next hand, as `id:attempt:body` each.
+        lease_left: seconds the generator's lease has left; 0 when nobody holds it.
+        dead: a handler whose life is over, or "".
+        queue: messages left in the queue.
+    """
+
+    messages: list[bytes]
+    lease_left: float
+    dead: str
+    queue: int
+
+
+class Rest(NamedTuple):
+    """What `rest` answered.
+
+    Attributes:
+        work: there is something to claim: do not wait.
+        done: all K messages are stored, in the errors or taken.
+        seconds: how long nothing can happen but what rings the bell.
+        lease_left: seconds the lease has left, None when all messages are generated.
+        dead: a handler whose life is over, or "".
+    """
+
+    work: bool
+    done: bool
+    seconds: float
+    lease_left: float | None
+    dead: str
+
+
+class HandlerCore:
+    """One handler of a job, over any IO.
+
+    Args:
+        io: the connection to the server.
+        keys: the pipeline's keys.
+        job: the job that the handler works on.
+        name: the handler's own name, unique in the pipeline.
+    """
+
+    def __init__(self, io: IO, keys: Keys, job: Job, name: str) -> None:
+        self._io = io
+        self._all = keys
+        self.job = job
+        self.name = name
+        self.joined = False
+        self._hand: bytes = b""
+        self._number = 0
+        self._seen = 0
+        self._contact = 0.0
+        self._ttl = round(job.handler_ttl * 1000)
+        self._channel = keys.channel(name)
+        self._keys = [
+            keys.temp(name),
+            *keys.pick(["handlers", "queue", "again", "later", "bell", "stats", "errors", "lease"]),
+        ]
+        resting = "handlers queue again later bell stats errors lease sequence job taken"
+        self._rest_keys = keys.pick(resting.split())
+
+    async def _join(self) -> None:
+        keys = [self._all.job, self._keys[0], self._all.handlers, self._all.stats]
+        await self._io.listen(self._channel)
+        state = 0
+        while not state:
+            self._number += 1
+            began = time.monotonic()
+            args = (self.name, self.job.id, self._number, self._ttl, self._seen)
+            state, self._hand, self._seen = await self._io.call(JOIN, keys, args)
+        if state == -1:
+            raise job_gone(self._all)
+        self.joined, self._contact = True, began
+
+    async def _exchange(self, outcome: Outcome, want: int) -> Hand | None:
+        self._number += 1
+        began = time.monotonic()
+        keys = self._keys + [self._all.store(bucket) for bucket in outcome.stored]
+        args: list[Argument] = [self.name, self._hand, self._number, want, self._ttl]
+        args += (self.job.attempts, len(outcome.failed) // 2, len(outcome.returned))
+        args += outcome.failed
+        args += outcome.returned
+        for pairs in outcome.stored.values():
+            args.append(len(pairs))
+            args += pairs
+        self._hand, left, dead, queue, messages = await self._io.call(EXCHANGE, keys, args)
+        self._contact = began
+        self.joined = bool(self._hand) and want > 0
+        return Hand(messages, left / 1000, dead.decode(), queue) if self._hand else None
+
+    async def _rest(self) -> Rest | None:
+        began = time.monotonic()
+        args = (self.name, self._ttl, round(LONGEST_REST * 1000), self.job.id)
+        state, wait, left, dead = await self._io.call(REST, self._rest_keys, args)
+        if state == -2:
+            raise job_gone(self._all)
+        if state == -1:
+            self.joined = False
+            return None
+        self._contact = began
+        lease_left = None if left < 0 else left / 1000
+        return Rest(state == 1, state == 2, wait / 1000, lease_left, dead.decode())
+
+    async def _wait(self, seconds: float) -> bool:
+        return await self._io.wait(self._channel, seconds)
+
+    async def _keep(self, io: IO) -> None:
+        if self.joined and time.monotonic() - self._contact > self.job.handler_ttl / 2:
+            self._contact = time.monotonic()
+            await io.call(BEAT, [self._all.handlers], (self.name, self._ttl))
+
+    async def _reclaim(self, handler: str, drop: bool = False) -> int:
+        keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])
+        died = {
+            "exception": "HandlerDied",
+            "message": f"handler {handler} died with this message in its hand",
+            "traceback": "",
+            "handler": handler,
+        }
+        args = (handler, self.job.attempts, json.dumps(died), int(drop))
+        return int(await self._io.call(RECLAIM, [self._all.temp(handler), *keys], args))
+
+
+class Handler(HandlerCore):
+    """One handler of a job, for synchronous code."""
+
+    def join(self) -> None:
+        """Enter among the living, with an empty hand; raises JobGone."""
+        return run(self._join())
+
+    def exchange(self, outcome: Outcome, want: int) -> Hand | None:
+        """Settle the hand and claim the next.
+
+        Args:
+            outcome: what became of every message of the hand.
+            want: how many messages to claim at most, 1 to 1,000; 0 is a goodbye.
+
+        Returns:
+            The next hand (empty when there is nothing to do), or None when this handler was given
+            up for dead: nothing was stored, its messages are with others; it must join anew.
+        """
+        return run(self._exchange(outcome, want))
+
+    def rest(self) -> Rest | None:
+        """Ask how long nothing can happen, and stand in line for the bell.
+
+        Returns None when this handler was given up for dead; raises JobGone.
+        """
+        return run(self._rest())
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the bell; True when it rang."""
+        return run(self._wait(seconds))
+
+    def keep(self, io: IO) -> None:
+        """Say over another connection that this handler is alive, if it has long been silent."""
+        return run(self._keep(io))
+
+    def reclaim(self, handler: str, drop: bool = False) -> int:
+        """Take the hand of a dead handler; returns its messages, -1 if it is not dead.
+
+        Args:
+            handler: the dead handler's name.
+            drop: put the messages among the errors, not back in line.
+        """
+        return run(self._reclaim(handler, drop))
+
+
+def bucket_of(id: int) -> int:
+    """The store bucket of an id."""
+    return id // BUCKET

@@ -1,0 +1,203 @@
+"""The proof of promise 1 from the server alone: each id 1..sequence is in exactly one place.
+
+Rules:
+
+- Places are read against the flow (store, errors, taken, temp, later, again, queue): a message
+  that moves on meanwhile is missed, hardly ever seen twice.
+- An id that looks wrong is asked again, with all its places in one script, before anything is
+  claimed; so the verdict is right while copies run, and exact when none does.
+- One byte an id and one page at a time is all that is held: 1 MB for a million messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+from ..errors import DistlockError
+from ..io import IO, run
+from ..keys import BUCKET, Keys
+from ..scripts import script
+
+PAGE, ASK = script("verify_page"), script("verify_ask")
+SHOWN = 20
+"""Examples of each kind that a verdict names."""
+
+
+@dataclass
+class Verdict:
+    """What `verify` found.
+
+    Attributes:
+        sequence: the last generated id; all ids up to it were looked for.
+        places: how many ids each place held.
+        lost, twice, foreign: how many ids are nowhere, in two places, or not ours.
+        examples: the first of each kind, as text with their places.
+        seconds: how long it took.
+    """
+
+    sequence: int = 0
+    places: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    twice: int = 0
+    foreign: int = 0
+    examples: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether promise 1 holds."""
+        return not (self.lost or self.twice or self.foreign)
+
+    def note(self, kind: str, text: str) -> None:
+        """Count one wrong id of a kind (lost, twice, foreign)."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        if len(self.examples) < SHOWN:
+            self.examples.append(text)
+
+
+class VerifierCore:
+    """Verifies one pipeline, over any IO.
+
+    Args:
+        io: the connection to the server.
+        keys: the pipeline's keys.
+        progress: told now and then how many ids were read, and of how many.
+    """
+
+    def __init__(
+        self, io: IO, keys: Keys, progress: Callable[[int, int], None] = lambda read, all: None
+    ) -> None:
+        self._io = io
+        self._keys = keys
+        self._progress = progress
+
+    async def _verify(self) -> Verdict:
+        began = time.monotonic()
+        verdict = Verdict(await self._sequence())
+        seen = bytearray(verdict.sequence + 1)
+        odd: set[bytes] = set()  # what is no id, or in the wrong bucket
+        async for place, ids in self._places(verdict.sequence):
+            verdict.places[place] = verdict.places.get(place, 0) + len(ids)
+            _tick(seen, ids, odd)
+            self._progress(sum(verdict.places.values()), verdict.sequence)
+        for text in sorted(odd):
+            await self._judge_odd(text, verdict)
+        await self._judge(seen, verdict)
+        verdict.seconds = time.monotonic() - began
+        return verdict
+
+    async def _sequence(self) -> int:
+        return int(await self._io.command("GET", self._keys.sequence) or 0)
+
+    async def _handlers(self) -> list[str]:
+        members = await self._io.command("ZRANGE", self._keys.handlers, 0, -1)
+        return [member.decode() for member in members]
+
+    async def _places(self, sequence: int) -> AsyncIterator[tuple[str, list[bytes]]]:
+        keys = self._keys
+        for bucket in range(sequence // BUCKET + 1):
+            ids = await self._io.command("HKEYS", keys.store(bucket))
+            yield "store", [_in_bucket(id, bucket) for id in ids]
+        async for ids in self._error_ids():
+            yield "errors", ids
+        async for ids in self._taken_ids():
+            yield "taken", ids
+        for handler in await self._handlers():
+            ids = await self._io.command("HKEYS", keys.temp(handler))
+            yield "temp", [id for id in ids if id != b"#"]
+        for place in ("later", "again", "queue"):
+            async for ids in self._pages(keys.prefix + place):
+                yield place, ids
+
+    async def _pages(self, key: str) -> AsyncIterator[list[bytes]]:
+        """The ids of a list, from its end to its front: what moves on leaves at the front."""
+        last = -1
+        while page := await self._io.call(PAGE, [key], (last - 999, last)):
+            yield page
+            last -= 1000
+
+    async def _error_ids(self) -> AsyncIterator[list[bytes]]:
+        last = int(await self._io.command("HGET", self._keys.stats, "errors") or 0)
+        for first in range(1, last + 1, 1000):
+            orders = [f"#{order}" for order in range(first, first + 1000)]
+            ids = await self._io.command("HMGET", self._keys.errors, *orders)
+            yield [id for id in ids if id]
+
+    async def _taken_ids(self) -> AsyncIterator[list[bytes]]:
+        cursor = -1
+        while cursor:
+            answer = await self._io.command(
+                "SSCAN", self._keys.taken, max(cursor, 0), "COUNT", 1000
+            )
+            cursor = int(answer[0])
+            yield list(answer[1])
+
+    async def _judge_odd(self, text: bytes, verdict: Verdict) -> None:
+        if text.isdigit() and 0 < int(text) <= await self._sequence():
+            return  # generated since
+        verdict.note("foreign", f"{text[:60]!r}: not an id of this job")
+
+    async def _judge(self, seen: bytearray, verdict: Verdict) -> None:
+        """Ask again for every id that was not seen exactly once."""
+        seen[0] = 1
+        for first in range(0, len(seen), BUCKET):
+            part = seen[first : first + BUCKET]
+            if part.count(1) != len(part):
+                wrong = [first + at for at, times in enumerate(part) if times != 1]
+                for at in range(0, len(wrong), 1000):
+                    await self._ask(wrong[at : at + 1000], seen, verdict)
+
+    async def _ask(self, ids: list[int], seen: bytearray, verdict: Verdict) -> None:
+        """Ask for ids of one bucket; read the lists through only for what is not found else."""
+        unclear = []
+        for id, places in zip(ids, await self._where(ids, through=False), strict=True):
+            if len(places) > 1 or not places or seen[id] > 1:
+                unclear.append(id)
+        if not unclear:
+            return
+        for id, places in zip(unclear, await self._where(unclear, through=True), strict=True):
+            if not places:
+                verdict.note("lost", f"{id}: nowhere")
+            elif len(places) > 1:
+                verdict.note("twice", f"{id}: in {' and '.join(places)}")
+
+    async def _where(self, ids: list[int], through: bool) -> list[list[str]]:
+        keys = self._keys
+        fixed = ["sequence", "handlers", "errors", "taken", "queue", "again", "later"]
+        for _ in range(100):  # a handler may join between the two requests
+            handlers = await self._handlers()
+            asked = [*keys.pick(fixed), keys.store(ids[0] // BUCKET)]
+            asked += (keys.temp(handler) for handler in handlers)
+            answer = await self._io.call(ASK, asked, (int(through), len(handlers), *handlers, *ids))
+            if answer != 0:
+                return [places.decode().split() for places in answer[1]]
+        raise DistlockError("handlers come and go too fast to verify: try again")
+
+
+def _in_bucket(id: bytes, bucket: int) -> bytes:
+    """The id, or a text that is none when it is in another bucket than its own."""
+    if id.isdigit() and int(id) // BUCKET != bucket:
+        return b"%b in store:%d" % (id, bucket)
+    return id
+
+
+def _tick(seen: bytearray, ids: Iterable[bytes], odd: set[bytes]) -> None:
+    """Count each id; keep what is none."""
+    for id in ids:
+        try:
+            number = int(id)
+            if number < 1 or b"%d" % number != id:
+                raise ValueError
+            seen[number] = min(seen[number] + 1, 2)
+        except (ValueError, IndexError):
+            odd.add(bytes(id))
+
+
+class Verifier(VerifierCore):
+    """Verifies one pipeline, for synchronous code."""
+
+    def verify(self) -> Verdict:
+        """Look for every id; see Verdict."""
+        return run(self._verify())
