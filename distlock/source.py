@@ -1,0 +1,263 @@
+"""Where messages come from: random text, the lines of a file, or the user's own function.
+
+Rules:
+
+- A source is a function of the id: `bodies(start)` begins with the body of message `start`, so
+  whoever takes over goes on at sequence + 1 and gets the same messages.
+- The job's record keeps the source's `description`; a copy with another source cannot join.
+- Bytes pass unchanged. A file that changes while it is read is an error: the ids would no longer
+  mean its lines.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import random
+import stat
+import string
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from inspect import isawaitable
+from typing import Any, BinaryIO, Protocol
+
+from .errors import GeneratorFailed, UsageError
+from .io import Caller
+
+END = 64 * 1024
+"""Bytes at each end of a file that its fingerprint covers."""
+
+
+class Source(Protocol):
+    """What the generator reads from."""
+
+    description: str
+
+    def count(self) -> int | None:
+        """How many messages there are; None when that shows only at the end."""
+
+    def bodies(self, start: int) -> Iterator[bytes]:
+        """The bodies of the messages `start`, `start` + 1, …"""
+
+
+class RandomSource:
+    """Random text of 80 to 100 characters, the same for the same seed and id."""
+
+    description = "random"
+
+    def __init__(self, seed: int) -> None:
+        letters = string.ascii_letters + string.digits + "     "
+        self._seed = seed
+        self._text = "".join(random.Random(seed).choices(letters, k=1 << 16)).encode()
+
+    def count(self) -> None:
+        """It never ends."""
+        return
+
+    def bodies(self, start: int) -> Iterator[bytes]:
+        """Slices of one random text, at places that the id and the seed decide."""
+        text, room, seed = self._text, len(self._text) - 100, self._seed
+        for id in itertools.count(start):
+            mixed = (id + seed) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF  # Fibonacci hashing
+            at = (mixed >> 32) % room
+            yield text[at : at + 80 + (mixed >> 20) % 21]
+
+
+class FileSource:
+    """Each line of a file, without its newline.
+
+    Args:
+        path: a regular file.
+        max_body: bytes that a line may have.
+
+    Raises:
+        UsageError: it is missing, unreadable, a folder, no regular file, or empty.
+    """
+
+    def __init__(self, path: str, max_body: int) -> None:
+        self._path = path
+        self._max_body = max_body
+        try:
+            with self._open() as file:
+                self._state = self._look(file)
+                self.description = _fingerprint(file)
+        except OSError as error:
+            raise UsageError(f"--input {path}: {error.strerror}: name a file to read") from error
+
+    def _open(self) -> BinaryIO:
+        if not stat.S_ISREG(os.stat(self._path).st_mode):
+            raise UsageError(
+                f"--input {self._path}: not a regular file, so a takeover could not resume it: "
+                "write it to a file first"
+            )
+        return open(self._path, "rb", buffering=1 << 18)
+
+    def _look(self, file: BinaryIO) -> tuple[int, int, int]:
+        now = os.fstat(file.fileno())
+        if now.st_size == 0:
+            raise UsageError(f"--input {self._path}: the file is empty: there is nothing to do")
+        return now.st_ino, now.st_size, now.st_mtime_ns
+
+    def _check(self, file: BinaryIO) -> None:
+        now = os.fstat(file.fileno())
+        if (now.st_ino, now.st_size, now.st_mtime_ns) != self._state:
+            raise GeneratorFailed(
+                f"--input {self._path} changed while it was read: ids would no longer mean its "
+                "lines; put the old file back, or --reset to begin anew"
+            )
+
+    def count(self) -> int:
+        """The number of lines; reads the file once.
+
+        Raises:
+            UsageError: a line is longer than `max_body`.
+        """
+        with self._open() as file:
+            number = 0
+            for number, line in enumerate(self._lines(file), 1):
+                if len(line) > self._max_body:
+                    raise UsageError(
+                        f"--input {self._path}: line {number} is longer than --max-body "
+                        f"({self._max_body} bytes): raise it or split the line"
+                    )
+            self._check(file)
+            return number
+
+    def _lines(self, file: BinaryIO) -> Iterator[bytes]:
+        most = self._max_body + 2  # one more than fits, and the newline
+        while line := file.readline(most):
+            yield line[:-1] if line.endswith(b"\n") else line
+
+    def bodies(self, start: int) -> Iterator[bytes]:
+        """The lines from number `start` on."""
+        with self._open() as file:
+            self._check(file)
+            lines = itertools.islice(self._lines(file), start - 1, None)
+            while page := list(itertools.islice(lines, 200)):
+                self._check(file)
+                yield from page
+
+
+def _fingerprint(file: BinaryIO) -> str:
+    """Size and a hash of both ends: enough to tell another file, quick for a huge one."""
+    size = os.fstat(file.fileno()).st_size
+    digest = blake2b(file.read(END), digest_size=8)
+    file.seek(max(size - END, 0))
+    digest.update(file.read(END))
+    return f"file of {size} bytes, {digest.hexdigest()}"
+
+
+class FunctionSource:
+    """The user's `generate(start)`: an iterator of bodies, bytes or str, from id `start` on.
+
+    Args:
+        spec: `module:function`.
+        max_body: bytes that a body may have.
+
+    Raises:
+        UsageError: there is no such function.
+    """
+
+    def __init__(self, spec: str, max_body: int) -> None:
+        self.description = f"function {spec}"
+        self._function = load(spec, "--generate")
+        self._max_body = max_body
+
+    def count(self) -> None:
+        """It ends when it ends."""
+        return
+
+    def bodies(self, start: int) -> Iterator[bytes]:
+        """What the function gives, as bytes.
+
+        Raises:
+            GeneratorFailed: it raised, or gave something that is no message.
+        """
+        id = start
+        try:
+            given = self._function(start)
+            for id, body in enumerate(_driven(given), start):
+                yield self._checked(id, body)
+        except GeneratorFailed:
+            raise
+        except Exception as error:
+            raise GeneratorFailed(
+                f"{self.description} raised {type(error).__name__} at message {id}: {error}"
+            ) from error
+
+    def _checked(self, id: int, body: Any) -> bytes:
+        data = body.encode() if isinstance(body, str) else body
+        if not isinstance(data, bytes):
+            kind = type(body).__name__
+            raise GeneratorFailed(
+                f"message {id} is a {kind}: {self.description} must give bytes or str"
+            )
+        if len(data) > self._max_body:
+            raise GeneratorFailed(
+                f"message {id} has {len(data)} bytes, --max-body is {self._max_body}: raise it, or "
+                "give less"
+            )
+        return data
+
+
+def _driven(given: Any) -> Iterator[Any]:
+    """An iterator over an iterable, an async iterable, or what a coroutine returns."""
+    if not hasattr(given, "__aiter__") and not isawaitable(given):
+        yield from given
+        return
+    caller = Caller(_following)
+    try:
+        source = caller.call(given, False)
+        if not hasattr(source, "__aiter__"):
+            yield from source
+            return
+        source = source.__aiter__()
+        while True:
+            yield caller.call(source, True)
+    except StopAsyncIteration:
+        return
+    finally:
+        caller.close()
+
+
+async def _following(source: Any, one: bool) -> Any:
+    if one:
+        return await source.__anext__()
+    return await source if isawaitable(source) else source
+
+
+def load(spec: str, option: str) -> Callable[..., Any]:
+    """The function that `module:function` names; the current folder is searched, too.
+
+    Args:
+        spec: the module and the function in it.
+        option: which option said so, for the message.
+
+    Raises:
+        UsageError: no module, an error in it, or no such function.
+    """
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise UsageError(f"{option} {spec}: write it as module:function")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name + ".").startswith(error.name + "."):
+            raise UsageError(
+                f"{option} {spec}: there is no module {error.name!r} here or on the Python path"
+            ) from error
+        raise UsageError(
+            f"{option} {spec}: {module_name} needs {error.name!r}: install it"
+        ) from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{option} {spec}: {module_name} fails on import: {said}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(f"{option} {spec}: module {module_name!r} has no function {name!r}")
+    loaded: Callable[..., Any] = function
+    return loaded
