@@ -1,0 +1,162 @@
+"""One copy of the application: its roles, one after the other.
+
+Rules:
+
+- The first copy to take the lease writes the job's record. Every other one reads it, and ends with
+  a usage error when an option that it was given says something else.
+- A thread renews the lease at T/3 and says that the hand is alive, over its own connection, so a
+  slow message is not a death. (Code that holds the interpreter's lock for longer is one.)
+- Whatever ends a copy, it gives back the rest of its hand and hands the lease on, if the server is
+  there; if not, both are taken from it when their time is over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..errors import UsageError
+from ..io import Background, Caller, Interrupted, SyncIO
+from ..lease import Lease
+from ..pipeline import Job, Jobs
+from ..source import Source
+from .context import Context, State
+from .generating import Generating
+from .handling import Handling
+
+MESSAGES = 1_000_000
+ATTEMPTS = 3
+HANDLER_TTL = 5.0
+
+
+class Copy:
+    """One copy of the application.
+
+    Args:
+        context: what the parts of the copy share.
+        side: the IO of the thread that renews.
+        source: makes the source of messages, given the job's seed.
+        work: makes the function for one message, given the job's seed.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        side: SyncIO,
+        source: Callable[[int], Source],
+        work: Callable[[int], Caller],
+    ) -> None:
+        self._context = context
+        self._side = side
+        self._make_source = source
+        self._make_work = work
+        self._jobs = Jobs(context.io, context.keys)
+        keys = context.keys
+        self._lease = Lease(context.io, keys.lease, keys.token, context.settings.ttl, context.name)
+        self._handling: Handling | None = None
+
+    def run(self) -> State:
+        """Work until the job is done or a signal ends it.
+
+        Returns:
+            What this copy did.
+
+        Raises:
+            DistlockError: why it cannot go on.
+            RedisError: the server refused; see `connect.explain`.
+        """
+        began, state = time.monotonic(), self._context.state
+        settings = self._context.settings
+        keeper = Background(self._keep, min(settings.ttl, settings.handler_ttl or HANDLER_TTL) / 6)
+        try:
+            self._work_on(self._open())
+        except Interrupted:
+            self._context.say("left", "the server is away: others take over what I held")
+        finally:
+            state.seconds = time.monotonic() - began
+            keeper.close()
+            self._context.io.deafen()
+        return state
+
+    def _work_on(self, job: Job) -> None:
+        """Be generator or handler, as the lease has it, until the job is done."""
+        context = self._context
+        work, source = self._make_work(job.seed), self._make_source(job.seed)
+        handling = self._handling = Handling(context, job, self._lease, work)
+        generating = Generating(context, self._jobs, job, self._lease, source, handling)
+        try:
+            while not (context.io.stopping or context.state.done):
+                generating.lead() if self._lease.held else handling.until_lead()
+        finally:
+            work.close()
+            generating.release()
+
+    def _keep(self) -> None:
+        self._lease.keep(self._side)
+        if self._handling:
+            self._handling.handler.keep(self._side)
+
+    def _open(self) -> Job:
+        """Read the job, or write it under the lease."""
+        pause = 0.02
+        while (job := self._jobs.read()) is None:
+            if self._lease.acquire():
+                job = self._begin()
+                break
+            self._context.io.sleep_now(pause)  # the owner is about to write it
+            pause = min(pause * 2, 0.25)
+        try:
+            self._compare(job)
+        except UsageError:
+            self._lease.release()
+            raise
+        if not self._lease.held:
+            text = f"handler of a job of {job.messages} messages"
+            self._context.say("handler", text, messages=job.messages)
+        return job
+
+    def _begin(self) -> Job:
+        try:
+            wanted = self._wanted()
+            job = self._jobs.open(self._lease, wanted)
+        except BaseException:
+            self._lease.release()
+            raise
+        self._context.say("begun", f"a new job of {job.messages} messages", messages=job.messages)
+        return job
+
+    def _wanted(self) -> Job:
+        settings = self._context.settings
+        seed = settings.seed or 0
+        source = self._make_source(seed)
+        count = source.count()
+        asked = settings.messages or count or MESSAGES
+        return Job(
+            messages=min(asked, count or asked),
+            asked=asked,
+            source=source.description,
+            seed=seed,
+            attempts=settings.attempts or ATTEMPTS,
+            handler_ttl=settings.handler_ttl or HANDLER_TTL,
+        )
+
+    def _compare(self, job: Job) -> None:
+        """Raise UsageError when an option that was given is not what the job says."""
+        given, name = self._context.settings, self._context.keys.name
+        for option, mine, its in (
+            ("--messages", given.messages, job.asked),
+            ("--seed", given.seed, job.seed),
+            ("--attempts", given.attempts, job.attempts),
+            ("--handler-ttl", given.handler_ttl, job.handler_ttl),
+        ):
+            if mine is not None and mine != its:
+                raise UsageError(
+                    f"{option} {mine:.15g}: the job {name!r} has {its:.15g}: leave the option out "
+                    "to join it, take another --name, or begin anew with --reset"
+                )
+        source = self._make_source(job.seed).description
+        if source != job.source:
+            raise UsageError(
+                f"the job {name!r} takes its messages from {job.source!r}, this copy from "
+                f"{source!r}: give the same --input or --generate, or begin anew with --reset"
+            )

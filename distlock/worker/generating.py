@@ -1,0 +1,168 @@
+"""The generator's role: publish 1..K under the lease.
+
+Rules:
+
+- Messages are published many at once while the source is quick, each at once while it is slow.
+- The lease is renewed with the publish that completes X messages; a thread does so at T/3.
+- A full queue is waited for; when no handler has lived for one ttl, the generator handles hands
+  itself, still the owner, and says so.
+- Whatever ends the term, the lease is released at once and a waiting handler woken.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+from ..errors import LeaseLost
+from ..lease import Lease
+from ..pipeline import Generator, Job, Jobs, Published
+from ..source import Source
+from .context import Context
+from .handling import Handling
+
+BATCH = 500
+"""Messages in one publish at most: more brings nothing."""
+BATCH_BYTES = 1_000_000
+"""Bytes after which a batch is published."""
+SLOW = 0.05
+"""Seconds after which a batch is published, however small."""
+
+
+class Generating:
+    """Generates messages for one copy.
+
+    Args:
+        context: what the parts of the copy share.
+        jobs: the job's record.
+        job: the job.
+        lease: the copy's lease.
+        source: where the messages come from.
+        handling: the copy's other role, to help itself when nobody else handles.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        jobs: Jobs,
+        job: Job,
+        lease: Lease,
+        source: Source,
+        handling: Handling,
+    ) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._jobs = jobs
+        self._job = job
+        self._lease = lease
+        self._source = source
+        self._handling = handling
+        self._generator = Generator(context.io, context.keys, lease, context.settings.max_queue)
+        self._room = self._settings.max_queue
+        self._alone_since = 0.0
+        self._said_alone = False
+
+    def lead(self) -> None:
+        """Generate until all is generated, the lease has gone on, or the copy is to stop."""
+        self._context.state.role = "generator"
+        try:
+            sequence = self._jobs.lead(self._lease, self._job)
+            if sequence < self._job.messages:
+                self._announce(sequence + 1)
+            while sequence < self._job.messages and not self._context.io.stopping:
+                sequence = self._generate_from(sequence + 1)
+            self._handling.all_generated = sequence >= self._job.messages
+        except LeaseLost as error:
+            self._context.say("deposed", f"no longer the generator: {error}")
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Hand the lease on, if it is held."""
+        if self._lease.held and self._lease.release():
+            self._generator.ring()
+
+    def _announce(self, first: int) -> None:
+        token = self._lease.token
+        self._context.state.terms += 1
+        text = f"generator, with token {token}: generating from message {first} on"
+        self._context.say("generator", text, token=token, first=first)
+
+    def _generate_from(self, first: int) -> int:
+        """Publish the messages from id `first` on; returns the sequence when that has an end."""
+        state, unrenewed = self._context.state, 0
+        bodies = islice(self._source.bodies(first), self._job.messages - first + 1)
+        for batch in self._batches(bodies):
+            unrenewed += len(batch)
+            renew = unrenewed >= self._settings.renew_every
+            published = self._generator.publish(first, batch, renew)
+            unrenewed = 0 if renew else unrenewed
+            if published.gap:
+                text = f"the server forgot all after message {published.sequence}: once more"
+                self._context.say("gap", text, sequence=published.sequence)
+                return published.sequence
+            first += len(batch)
+            state.generated += len(batch)
+            self._room = self._settings.max_queue - published.queue
+            if self._room <= 0:
+                self._wait_for_room(published)
+            if self._context.io.stopping:
+                return first - 1
+        if first <= self._job.messages:
+            self._shrink(first - 1)
+        return first - 1
+
+    def _shrink(self, messages: int) -> None:
+        self._jobs.shrink(self._lease, messages)
+        self._job = self._jobs.read() or self._job
+        text = f"the source ended: the job has {messages} messages"
+        self._context.say("shrunk", text, messages=messages)
+
+    def _batches(self, bodies: Iterator[bytes]) -> Iterator[list[bytes]]:
+        """Gather bodies: many while they come fast, each at once while they come slowly."""
+        most, monotonic, io = 1, time.monotonic, self._context.io
+        batch: list[bytes] = []
+        size, began = 0, monotonic()
+        for body in bodies:
+            batch.append(body)
+            size += len(body)
+            late = monotonic() - began > SLOW
+            if len(batch) >= most or late or size >= BATCH_BYTES or io.stopping:
+                yield batch
+                most = self._most_next(most, late)
+                batch, size, began = [], 0, monotonic()
+        if batch:
+            yield batch
+
+    def _most_next(self, most: int, late: bool) -> int:
+        """How many bodies to gather next; with an interval, the pause comes here."""
+        if interval := self._settings.interval:
+            self._context.pause(lambda: self._context.io.sleep_now(interval))
+        if late or interval:
+            return 1
+        return min(most * 2, BATCH, max(self._room, 1))
+
+    def _wait_for_room(self, published: Published) -> None:
+        """The queue is full: wait until half of it is gone."""
+        room = self._settings.max_queue // 2
+        while published.queue > room and not self._context.io.stopping:
+            if self._is_alone(published.handlers):
+                self._handling.until_room(room)
+            else:
+                self._context.pause(lambda: self._generator.wait(1.0))
+            published = self._generator.publish(published.sequence + 1, [])
+
+    def _is_alone(self, handlers: int) -> bool:
+        """Whether no handler has lived for one handler ttl."""
+        now = time.monotonic()
+        if handlers:
+            self._alone_since, self._said_alone = 0.0, False
+            return False
+        self._alone_since = self._alone_since or now
+        alone = now - self._alone_since >= self._job.handler_ttl
+        if alone and not self._said_alone:
+            self._said_alone = True
+            text = "the queue is full and no handler lives: handling messages myself meanwhile"
+            self._context.say("alone", text)
+        return alone

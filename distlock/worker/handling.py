@@ -1,0 +1,154 @@
+"""The handler's role: one hand after another, and a try for the lease now and then.
+
+Rules:
+
+- Hands start at one message, double while one is quick and shrink when one is slow. When a
+  message takes long, the untouched rest of its hand is given back at once: nobody hoards.
+- A try for the lease comes when its time is over: after N messages, and whenever idle.
+- Whoever finds a dead handler reclaims its hand.
+- Results of a handler that was given up for dead are dropped: others have its messages.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import LeaseLost
+from ..io import Caller, TimeLimitExceeded
+from ..keys import BUCKET
+from ..lease import Lease
+from ..pipeline import Hand, Handler, Job, Message, Outcome, report
+from ..work import encode
+from .context import Context
+
+QUICK = 0.25
+"""Seconds that a hand may take and still grow."""
+
+
+class Handling:
+    """Handles messages for one copy.
+
+    Args:
+        context: what the parts of the copy share.
+        job: the job.
+        lease: the copy's lease, to try for.
+        work: the function for one message.
+    """
+
+    def __init__(self, context: Context, job: Job, lease: Lease, work: Caller) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._lease = lease
+        self._work = work
+        self._limit = min(context.settings.ttl / 4, QUICK)
+        self._want = 1
+        self._since_try = 0
+        self.all_generated = False
+        self.handler = Handler(context.io, context.keys, job, context.name)
+
+    def until_lead(self) -> None:
+        """Handle until the lease is held, the job is done, or the copy is to stop."""
+        state = self._context.state
+        state.role = "handler"
+        outcome = self._begin()
+        while not (self._context.io.stopping or state.done or self._lease.held):
+            hand, outcome = self._next(outcome)
+            lease_left = hand.lease_left if hand.messages else self._rest()
+            if lease_left == 0 and not self.all_generated and self._may_try(hand):
+                self._since_try = 0
+                self._lease.acquire()
+        self._leave(outcome)
+
+    def until_room(self, room: int) -> None:
+        """As the generator: handle until the queue is no longer than `room`."""
+        outcome, queue = self._begin(), room + 1
+        while queue > room and not self._context.io.stopping:
+            hand, outcome = self._next(outcome)
+            queue = hand.queue
+            if not self._lease.held:
+                raise LeaseLost("the lease has gone on while its owner handled messages")
+        self._leave(outcome)
+
+    def _begin(self) -> Outcome:
+        self.handler.join()
+        self._want = 1
+        return Outcome()
+
+    def _leave(self, outcome: Outcome) -> None:
+        self._context.state.hand = 0
+        if self.handler.joined:
+            self.handler.exchange(outcome, 0)
+
+    def _next(self, outcome: Outcome) -> tuple[Hand, Outcome]:
+        """Exchange hands and handle the next; returns it and what became of it."""
+        hand = self.handler.exchange(outcome, self._want)
+        while hand is None:
+            lost = sum(map(len, outcome.stored.values())) // 2
+            self._context.state.stored -= lost
+            text = f"given up for dead: {lost} results were not accepted; joining anew"
+            self._context.say("given-up", text, results=lost)
+            outcome = self._begin()
+            hand = self.handler.exchange(outcome, self._want)
+        if hand.dead:
+            self._reclaim(hand.dead)
+        return hand, self._process(hand.messages)
+
+    def _process(self, messages: list[bytes]) -> Outcome:
+        """Handle the messages of one hand, and decide how many to want next."""
+        outcome, state, monotonic = Outcome(), self._context.state, time.monotonic
+        io, limit = self._context.io, self._limit
+        state.hand = len(messages)
+        began = monotonic()
+        for done, message in enumerate(messages):
+            if done and (io.stopping or monotonic() - began > limit):
+                outcome.give_back(messages[done:])
+                break
+            self._one(message, outcome)
+        took = monotonic() - began
+        done = len(messages) - len(outcome.returned)
+        self._since_try += done
+        if took <= limit:
+            self._want = min(self._want * 2, self._settings.batch)
+        else:
+            self._want = max(1, int(done * limit / took))
+        return outcome
+
+    def _one(self, raw: bytes, outcome: Outcome) -> None:
+        """Handle one message: store what the function returns, or fail it."""
+        id, attempt, body = raw.split(b":", 2)
+        number = int(id)
+        try:
+            result = self._work.call(Message(number, body, int(attempt)))
+            kept = body if result is None else encode(result, body)
+            if len(kept) > self._settings.max_body:
+                most = self._settings.max_body
+                raise ValueError(f"the result has {len(kept)} bytes, --max-body is {most}")
+        except (Exception, TimeLimitExceeded) as error:
+            last = int(attempt) >= self.handler.job.attempts  # else the report is not kept
+            outcome.fail(id, report(error, self._context.name) if last else "")
+            self._context.state.failed += 1
+        else:
+            outcome.store(id, number // BUCKET, kept)
+            self._context.state.stored += 1
+
+    def _may_try(self, hand: Hand) -> bool:
+        return not hand.messages or self._since_try >= self._settings.try_every
+
+    def _rest(self) -> float | None:
+        """Nothing to claim: wait for the bell; returns the seconds the lease had left before."""
+        rest = self.handler.rest()
+        if rest is None:
+            return None  # given up for dead: the next exchange says so
+        self.all_generated = rest.lease_left is None
+        self._context.state.done = rest.done
+        if rest.dead:
+            self._reclaim(rest.dead)
+        elif rest.lease_left != 0 and not (rest.work or rest.done):
+            self._context.pause(lambda: self.handler.wait(rest.seconds))
+        return rest.lease_left
+
+    def _reclaim(self, dead: str) -> None:
+        count = self.handler.reclaim(dead)
+        if count >= 0:
+            text = f"reclaimed {count} messages of {dead}, which died"
+            self._context.say("reclaimed", text, handler=dead, messages=count)

@@ -1,0 +1,37 @@
+"""What an operator asks for: begin anew, empty the hands of the dead."""
+
+from __future__ import annotations
+
+from ..errors import DistlockError
+from ..io import SyncIO
+from ..keys import Keys
+from ..pipeline import Handler, Job, Jobs, Records
+
+
+def reset(io: SyncIO, keys: Keys) -> Job | None:
+    """Delete a pipeline that nobody works on; returns the job that it had.
+
+    Raises:
+        DistlockError: a copy is alive.
+    """
+    jobs, status = Jobs(io, keys), Records(io, keys).status()
+    jobs.reset(status.job, status.sequence, list(status.handlers))
+    return status.job
+
+
+def clean_temp(io: SyncIO, keys: Keys, drop: bool) -> dict[str, int]:
+    """Empty the temp of every dead handler; returns how many messages of whose.
+
+    Args:
+        drop: put the messages among the errors, not back in the queue.
+
+    Raises:
+        DistlockError: there is no job.
+    """
+    status = Records(io, keys).status()
+    if status.job is None:
+        raise DistlockError(f"there is no job {keys.name!r}: nothing to clean")
+    handler = Handler(io, keys, status.job, "operator")
+    dead = [name for name, left in status.handlers.items() if left < 0]
+    counts = {name: handler.reclaim(name, drop) for name in dead}
+    return {name: count for name, count in counts.items() if count >= 0}

@@ -1,0 +1,114 @@
+"""A copy as a process: its connections, its signals, and what it does when the server is away.
+
+Rules:
+
+- The first SIGTERM or Ctrl-C lets the message in hand finish; the second Ctrl-C ends it now.
+- A signal's handler sets a flag and ends a wait. It prints nothing: the main thread may be in the
+  middle of a line.
+- Whoever loses the embedded server starts it again; the server's lock lets only one do so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from ..connect import connect
+from ..errors import DistlockError
+from ..io import Caller, SyncIO
+from ..keys import Keys
+from ..place import Place
+from ..source import Source
+from .context import Context, Say, Settings
+from .copy import Copy
+
+
+def copy_name() -> str:
+    """A name for this process that no other copy has: host, process id, a random part."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:40] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+class Process:
+    """One copy as a process.
+
+    Args:
+        name: the copy's name, see `copy_name`.
+        place: the server.
+        keys: the pipeline's keys.
+        settings: the copy's options.
+        patience: seconds for which a server that is away is waited for.
+        say: told of each event.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        keys: Keys,
+        settings: Settings,
+        patience: float,
+        say: Say,
+    ) -> None:
+        self._place = place
+        self._say = say
+        self._patience = patience
+        self._away = False
+        self._signal = 0
+        client = connect(place.url)
+        io = SyncIO(client, patience, on_outage=self._outage, on_return=self._back)
+        self.context = Context(name, io, keys, settings, say)
+        self._side = SyncIO(client, patience=0)
+
+    def run(self, source: Callable[[int], Source], work: Callable[[int], Caller]) -> int:
+        """Work until the job is done or a signal ends it.
+
+        Args:
+            source: makes the source of messages, given the job's seed.
+            work: makes the function for one message, given the job's seed.
+
+        Returns:
+            0, or 130 after Ctrl-C.
+
+        Raises:
+            DistlockError, RedisError: why it cannot go on.
+            KeyboardInterrupt: the second Ctrl-C.
+        """
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._on_signal)
+        try:
+            Copy(self.context, self._side, source, work).run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 130 if self._signal == signal.SIGINT else 0
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> Any:
+        if self._signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+        self.context.state.role = "stopping"
+        self.context.io.interrupt()
+
+    def _outage(self, error: Exception, seconds: float) -> None:
+        if not self._away:
+            self._away = True
+            wait = f"waiting for it up to {self._patience:g} s"
+            self._say("away", f"the server is away ({error}): {wait}", error=str(error))
+        if self._place.embedded:
+            try:
+                if self._place.embedded.start():
+                    self._say("restarted", "started the embedded server again")
+            except DistlockError as failure:
+                self._say("not-restarted", str(failure))
+
+    def _back(self, seconds: float) -> None:
+        self._away = False
+        self._say("back", f"the server is back after {seconds:.1f} s", seconds=round(seconds, 3))
