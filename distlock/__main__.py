@@ -1,0 +1,5 @@
+"""`python -m distlock` is the program."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,273 @@
+"""The demonstration: four copies as real processes, two kills, a killed server, and the proof.
+
+Rules:
+
+- It always has an embedded server of its own in a fresh folder, which it deletes at the end; it
+  never touches a server of the user's.
+- The generator is killed when a quarter of the messages is stored, a handler at a half, the server
+  at three quarters, all with SIGKILL; the copies that are left bring the server back.
+- A small number of messages is slowed down, so that there is time to see and to kill.
+- The verdict comes from the server alone, and the exit code from the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .connect import check, connect
+from .errors import DistlockError
+from .io import SyncIO
+from .keys import Keys
+from .pipeline import Records, Status, Verdict, Verifier
+from .place import Place
+from .server import Embedded
+from .view import Drawing, View, harmless
+
+COPIES = 4
+TTL = 2.0
+"""Seconds of lease and of a handler's life: shorter than the default, to see more in less time."""
+ENOUGH = 18.0
+"""Seconds of imitated work that a small number of messages makes up."""
+ENDING = 60.0
+"""Seconds in which all copies must have ended once the job is done."""
+
+
+@dataclass
+class Child:
+    """One copy that the demo started."""
+
+    process: subprocess.Popen[str]
+    number: int
+    name: str = ""
+    role: str = "starting"
+    stored: int = 0
+
+
+@dataclass
+class Story:
+    """What happened, for the picture and for the timings.
+
+    Attributes:
+        marks: seconds since the start for each thing that happened.
+        status: the pipeline's numbers, as last read.
+    """
+
+    began: float = field(default_factory=time.monotonic)
+    marks: dict[str, float] = field(default_factory=dict)
+    status: Status | None = None
+
+    def mark(self, what: str) -> bool:
+        """Note the time of something, the first time that it happens."""
+        if what in self.marks:
+            return False
+        self.marks[what] = time.monotonic() - self.began
+        return True
+
+
+def show(messages: int, as_json: bool) -> int:
+    """Run the demonstration.
+
+    Args:
+        messages: how many.
+        as_json: print for machines.
+
+    Returns:
+        The exit code: 0 when everything was done, nothing lost and nothing stored twice.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="distlock-demo-"))
+    demo = Demo(messages, Embedded(folder), View(as_json, "demo"), as_json)
+    try:
+        return demo.run()
+    finally:
+        demo.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Demo:
+    """One run of the demonstration; see `show`."""
+
+    def __init__(self, messages: int, embedded: Embedded, view: View, as_json: bool) -> None:
+        self._messages = messages
+        self._embedded = embedded
+        self._view = view
+        self._as_json = as_json
+        self._story = Story()
+        self._children: list[Child] = []
+        self._events: queue.Queue[tuple[Child, dict[str, Any]]] = queue.Queue()
+
+    def run(self) -> int:
+        """Start everything, kill on the way, prove at the end."""
+        self._embedded.start()
+        keys, url = Keys("demo"), self._embedded.url
+        place = Place(url, self._embedded, started=True)
+        kind = check(url, keys)
+        self._view.say(
+            "server", f"server: embedded {kind} in {self._embedded.folder}, for this demo alone"
+        )
+        with connect(place.url) as client:
+            io = SyncIO(client, patience=30)
+            self._story = Story()
+            self._children = [self._start(number) for number in range(1, COPIES + 1)]
+            with self._view.picture(self._picture):
+                self._watch(Records(io, keys).status)
+            seconds = time.monotonic() - self._story.began
+            verdict = Verifier(io, keys).verify()
+            status = Records(io, keys).status()
+        return self._report(seconds, verdict, status)
+
+    def _picture(self) -> Drawing:
+        from .picture import DemoPicture  # a pipe needs no rich
+
+        return DemoPicture(self._story, self._children, self._messages)
+
+    def _start(self, number: int) -> Child:
+        sleep = ENOUGH / self._messages if self._messages < 100_000 else 0.0
+        command = [sys.executable, "-m", "distlock", "--json", "--messages", str(self._messages)]
+        command += ["--ttl", str(TTL), "--handler-ttl", str(TTL), "--error-rate", "0.05"]
+        command += ["--max-queue", str(max(self._messages // 10, 10)), "--sleep", f"{sleep:.6f}"]
+        environment = os.environ | {"DISTLOCK_HOME": str(self._embedded.folder)}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        environment.pop("REDIS_URL", None)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        child = Child(process, number)
+        threading.Thread(target=self._listen, args=(child,), daemon=True).start()
+        return child
+
+    def _listen(self, child: Child) -> None:
+        assert child.process.stderr is not None
+        for line in child.process.stderr:
+            try:
+                self._events.put((child, json.loads(line)))
+            except ValueError:
+                self._events.put((child, {"event": "error", "text": line.strip()}))
+
+    def _watch(self, look: Callable[[], Status]) -> None:
+        """Look on until every copy has ended, and kill when it is time."""
+        done_at = 0.0
+        while any(child.process.poll() is None for child in self._children):
+            self._tell()
+            status = self._story.status = look()
+            self._act(status)
+            if status.done:
+                done_at = done_at or time.monotonic()
+                if time.monotonic() - done_at > ENDING:
+                    raise DistlockError(
+                        f"not all copies have ended {ENDING:g} s after the job's end"
+                    )
+            time.sleep(0.05)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Pass on what the copies said."""
+        while True:
+            try:
+                child, event = self._events.get_nowait()
+            except queue.Empty:
+                return
+            kind = event["event"]
+            child.name = event.get("copy") or child.name
+            if kind == "generator":
+                child.role = "generator"
+                self._story.mark("first generator") or self._story.mark("next generator")
+            if kind == "reclaimed" and event.get("messages"):
+                self._story.mark("reclaimed")
+            if kind == "back":
+                self._story.mark("server back")
+            if kind != "server":
+                self._view.say(kind, f"copy {child.number}: {event['text']}")
+
+    def _act(self, status: Status) -> None:
+        """Kill what is due at this point of the job."""
+        done = (status.stored + status.errors) / self._messages
+        owner = status.owner.split("/")[0]
+        for child in self._children:
+            if child.name and child.process.poll() is None:
+                child.role = "generator" if child.name == owner else "handler"
+        if done >= 0.25:
+            self._kill("generator killed", "generator", owner)
+        if done >= 0.5 and len(status.handlers) > 1:
+            self._kill("handler killed", "handler", min(set(status.handlers) - {owner}))
+        if done >= 0.75 and "server killed" not in self._story.marks:
+            pid = self._embedded.pid()
+            if pid and self._story.mark("server killed"):
+                self._view.say("kill", f"demo: kill -9 of the server, process {pid}")
+                os.kill(pid, signal.SIGKILL)
+
+    def _kill(self, mark: str, role: str, name: str) -> None:
+        for child in self._children:
+            if child.name == name and child.process.poll() is None and self._story.mark(mark):
+                pid = child.process.pid
+                child.process.kill()
+                child.process.wait()
+                child.role = "killed"
+                self._view.say("kill", f"demo: kill -9 of copy {child.number}, the {role} ({pid})")
+
+    def _report(self, seconds: float, verdict: Verdict, status: Status) -> int:
+        alive = [child for child in self._children if child.role != "killed"]
+        failed = [child.number for child in alive if child.process.returncode]
+        good = verdict.good and status.done and not failed
+        if self._as_json:
+            numbers = {"good": good, "seconds": seconds, "messages": self._messages}
+            numbers |= {"lost": verdict.lost, "stored_twice": verdict.twice}
+            numbers |= {"stored": status.stored, "errors": status.errors}
+            print(json.dumps(numbers | {"marks": self._story.marks}), flush=True)
+        else:
+            for line in demo_lines(self._story.marks, seconds, verdict, status):
+                print(harmless(line), flush=True)
+            for number in failed:
+                print(f"copy {number} failed", flush=True)
+        return 0 if good else 1
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for child in self._children:
+            if child.process.poll() is None:
+                child.process.kill()
+            child.process.wait()
+            if child.process.stderr:
+                child.process.stderr.close()
+        self._embedded.stop()
+
+
+def demo_lines(
+    marks: Mapping[str, float], seconds: float, verdict: Verdict, status: Status
+) -> Iterator[str]:
+    """The end of the demo: what was killed, how long it took to go on, and the proof."""
+    for killed, again, what in (
+        ("generator killed", "next generator", "the next generator was at work"),
+        ("handler killed", "reclaimed", "its messages were with another"),
+        ("server killed", "server back", "the server was back"),
+    ):
+        if killed not in marks:
+            yield f"{killed.split()[0]} not killed: the job was over before"
+        elif marks.get(again, 0) > marks[killed]:
+            after = marks[again] - marks[killed]
+            yield f"{marks[killed]:6.1f} s  {killed}; {after:.1f} s later {what}"
+        else:
+            yield f"{marks[killed]:6.1f} s  {killed}"
+    rate = verdict.sequence / seconds
+    yield f"{seconds:6.1f} s  {verdict.sequence:,} messages in all, {rate:,.0f} a second"
+    yield f"{status.stored:,} stored, {status.errors:,} errors (5 % were asked for)"
+    yield from verdict.examples
+    yield f"{verdict.lost:,} lost, {verdict.twice:,} stored twice"

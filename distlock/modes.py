@@ -1,0 +1,221 @@
+"""What the program does when no subcommand is named: be one copy, or what a mode option says.
+
+Rules:
+
+- What the user gave is checked before a server is asked, and the server before anything is written.
+- Errors that are taken are removed only after they were written out, page by page.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import DistlockError, UsageError
+from .options import Connection
+
+if TYPE_CHECKING:
+    from .io import SyncIO
+    from .place import Place
+    from .source import Source
+    from .view import Drawing, View
+    from .worker import State
+
+JOB = ("messages", "seed", "attempts", "handler_ttl")
+COPY = ("renew_every", "ttl", "try_every", "interval", "batch", "max_queue", "max_body")
+WORK = ("sleep", "error_rate", "time_limit")
+
+
+def run_copy(
+    connection: Connection, mine: dict[str, Any], said: dict[str, Any], program: str
+) -> int:
+    """Be one copy until the job is done or a signal ends it.
+
+    Args:
+        connection: the server and the pipeline.
+        mine: the options that were given.
+        said: all options, with their defaults.
+        program: how this program was called.
+
+    Returns:
+        The exit code.
+    """
+    from .connect import connect
+    from .io import SyncIO
+    from .pipeline import Records
+    from .view import View
+    from .work import work
+    from .worker import Settings
+    from .worker.process import Process, copy_name
+
+    chosen: dict[str, Any] = {name: mine.get(name) for name in JOB}
+    settings = Settings(**chosen, **{name: said[name] for name in COPY})
+    handling = {name: said[name] for name in WORK}
+    source = source_of(said)
+    work(said["handle"], seed=0, **handling).close()  # a wrong function is said before anything
+    view = View(connection.as_json, copy_name())
+    with opened(connection, view, program) as (place, io):
+        if said["reset"]:
+            reset(connection, io, said["yes"])
+        elif tell_if_done(connection, io):
+            return 0
+        process = Process(view.copy, place, connection.keys, settings, said["patience"], view.say)
+        watch = Records(SyncIO(connect(place.url, timeout=1.0), patience=0), connection.keys)
+
+        def draw() -> Drawing:
+            from .picture import CopyPicture  # a pipe needs no rich
+
+            return CopyPicture(process.context.state, watch.status)
+
+        with view.picture(draw):
+            code = process.run(source, lambda seed: work(said["handle"], seed=seed, **handling))
+        summary(connection, io, process.context.state)
+    return code
+
+
+def source_of(said: dict[str, Any]) -> Callable[[int], Source]:
+    """What makes the source of messages, given the seed; checked here and now."""
+    from .source import FileSource, FunctionSource, RandomSource
+
+    if said["input"] and said["generate"]:
+        raise UsageError("--input and --generate are two sources: leave one out")
+    if said["input"] is not None:
+        file = FileSource(said["input"], said["max_body"])
+        return lambda seed: file
+    if said["generate"] is not None:
+        function = FunctionSource(said["generate"], said["max_body"])
+        return lambda seed: function
+    return RandomSource
+
+
+@contextmanager
+def opened(
+    connection: Connection, view: View | None = None, program: str = "distlock"
+) -> Iterator[tuple[Place, SyncIO]]:
+    """A server that was checked, and an IO to it; what the server refuses becomes one line.
+
+    Args:
+        connection: which server.
+        view: told which server it is; without one, only when it had to be started.
+        program: how this program was called.
+    """
+    from redis.exceptions import RedisError
+
+    from .connect import check, connect, explain
+    from .io import SyncIO
+    from .view import View
+
+    place = connection.place()
+    try:
+        kind = check(place.url, connection.keys)
+        if view:
+            view.say("server", place.line(kind, program))
+        elif place.started:
+            View(connection.as_json).say("server", place.line(kind, program))
+        with connect(place.url) as client:
+            yield place, SyncIO(client, patience=2.0)
+    except (RedisError, DistlockError) as error:
+        raise explain(error, place.url) from error
+
+
+def tell_if_done(connection: Connection, io: SyncIO) -> bool:
+    """Say so when there is nothing left to do."""
+    from .pipeline import Records
+    from .view import result
+
+    status = Records(io, connection.keys).status()
+    if not status.done or status.job is None:
+        return False
+    text = (
+        f"job {connection.keys.name!r} is done already: {status.stored:,} of "
+        f"{status.job.messages:,} messages stored, {status.errors:,} errors"
+        f"{f' and {status.taken:,} taken' if status.taken else ''}; --reset begins anew"
+    )
+    numbers = {"done": True, "messages": status.job.messages, "stored": status.stored}
+    numbers |= {"errors": status.errors, "taken": status.taken}
+    result(numbers, text, connection.as_json)
+    return True
+
+
+def reset(connection: Connection, io: SyncIO, yes: bool) -> None:
+    """Delete the job, after asking."""
+    from . import worker
+    from .pipeline import Records
+
+    status = Records(io, connection.keys).status()
+    if status.job is None and not status.sequence:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("--reset deletes a job and nobody is there to ask: add --yes")
+        question = f"Delete job {connection.keys.name!r} and its {status.sequence:,} messages?"
+        click.confirm(question, abort=True, err=True)
+    worker.reset(io, connection.keys)
+
+
+def summary(connection: Connection, io: SyncIO, state: State) -> None:
+    """What this copy did, and where the job stands."""
+    from .pipeline import Records
+    from .view import result
+
+    status = Records(io, connection.keys).status()
+    here = f"this copy generated {state.generated:,} and stored {state.stored:,} messages"
+    here += f" in {state.seconds:.1f} s" + (f", {state.failed:,} failed" if state.failed else "")
+    if state.done and status.job:
+        ended = f"{status.stored:,} stored, {status.errors:,} errors"
+        text = f"done: {status.job.messages:,} messages, {ended}; {here}"
+    else:
+        text = f"stopped: {here}"
+    numbers = {"done": state.done, "messages": status.job.messages if status.job else 0}
+    numbers |= {"stored": status.stored, "errors": status.errors, "taken": status.taken}
+    result(numbers | {"copy": asdict(state)}, text, connection.as_json)
+
+
+def get_errors(connection: Connection, take: bool) -> None:
+    """Print every error; with `take`, remove each page after it was written out."""
+    from .pipeline import Records
+    from .view import ErrorPrinter
+
+    with opened(connection) as (_, io):
+        records, printer = Records(io, connection.keys), ErrorPrinter(connection.as_json)
+        following, last = 1, records.last_error()
+        while following <= last:
+            following, errors = records.read_errors(following, last)
+            printer.page(errors)
+            if take and errors:
+                records.take([error.order for error in errors])
+
+
+def retry_errors(connection: Connection) -> None:
+    """Put every error there is now back in the queue."""
+    from .pipeline import Records
+    from .view import result
+
+    with opened(connection) as (_, io):
+        records, count = Records(io, connection.keys), 0
+        last = records.last_error()
+        for first in range(1, last + 1, 100):
+            count += records.retry(range(first, min(first + 100, last + 1)))
+    text = f"{count:,} errors are back in the queue" if count else "there are no errors"
+    result({"retried": count}, text, connection.as_json)
+
+
+def clean_temp(connection: Connection, drop: bool) -> None:
+    """Empty the temp of dead handlers."""
+    from . import worker
+    from .view import out, result
+
+    with opened(connection) as (_, io):
+        counts = worker.clean_temp(io, connection.keys, drop)
+    where = "errors" if drop else "queue"
+    if not connection.as_json:
+        for handler, count in counts.items():
+            out(f"{count:,} messages of {handler}, which died: to the {where}")
+    total = sum(counts.values())
+    text = f"{total:,} messages of {len(counts)} dead handlers: to the {where}"
+    result({"to": where, "messages": total, "handlers": counts}, text, connection.as_json)

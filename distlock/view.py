@@ -1,0 +1,225 @@
+"""What a person sees: events, the live view, tables; and the same for machines.
+
+Rules:
+
+- stdout carries results, stderr the rest. A pipe gets plain lines, or JSON with `--json`; a
+  terminal gets a live view with at most 4 redraws a second.
+- Whatever comes from the server or from a message is printed harmless: no markup of rich's, no
+  control characters, no bidirectional overrides; they are shown as escapes.
+- No command of the server's is known here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from .pipeline import ErrorRecord, Status, Verdict
+
+
+def harmless(text: str) -> str:
+    """The text with everything unprintable as an escape: `\\x1b`, `\\n`, `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text
+    )
+
+
+def out(line: str) -> None:
+    """One line of the result, to stdout."""
+    print(harmless(line), flush=True)
+
+
+def result(numbers: Mapping[str, Any], line: str, as_json: bool) -> None:
+    """The result of a command: a line for a person, or an object for a machine."""
+    print(json.dumps(numbers) if as_json else harmless(line), flush=True)
+
+
+class View:
+    """Events as plain lines on stderr, or as JSON with `as_json`.
+
+    Args:
+        as_json: one JSON object a line.
+        copy: the name that each event carries.
+    """
+
+    def __init__(self, as_json: bool, copy: str = "") -> None:
+        self._as_json = as_json
+        self.copy = copy
+        self._console: Console | None = None
+
+    def say(self, kind: str, text: str, /, **numbers: Any) -> None:
+        """Print one event; see worker.Say."""
+        if self._as_json:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            event = {"time": now, "copy": self.copy, "event": kind, "text": text} | numbers
+            print(json.dumps(event), file=sys.stderr, flush=True)
+            return
+        line = f"{time.strftime('%H:%M:%S')} {harmless(text)}"
+        if self._console:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def picture(self, make: Callable[[], Drawing]) -> Iterator[None]:
+        """Show a drawing while the block runs, if stderr is a terminal; events go above it."""
+        if self._as_json or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(stderr=True)
+        with Live(
+            get_renderable=make().draw, console=console, refresh_per_second=4, transient=True
+        ):
+            self._console = console
+            try:
+                yield
+            finally:
+                self._console = None
+
+
+class Drawing(Protocol):
+    """Something that a live view draws again and again."""
+
+    def draw(self) -> RenderableType:
+        """The drawing as it is now."""
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+def error_object(error: ErrorRecord) -> dict[str, Any]:
+    """An error for a machine; a body that is not UTF-8 comes as base64, too."""
+    try:
+        body = {"body": error.body.decode()}
+    except UnicodeDecodeError:
+        text = error.body.decode(errors="backslashreplace")
+        body = {"body": text, "body_base64": base64.b64encode(error.body).decode()}
+    return error._asdict() | {"time": _when(error.time)} | body
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+class ErrorPrinter:
+    """Prints errors page by page to stdout: a table on a terminal, JSON Lines otherwise."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json or not sys.stdout.isatty()
+        self._first = True
+
+    def page(self, errors: Sequence[ErrorRecord]) -> None:
+        """Print one page; when it returns, all of it is written out."""
+        if self._as_json:
+            for error in errors:
+                print(json.dumps(error_object(error)))
+        elif errors:
+            self._table(errors)
+        sys.stdout.flush()
+
+    def _table(self, errors: Sequence[ErrorRecord]) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(expand=True, box=None, show_header=self._first, pad_edge=False)
+        table.add_column("id", width=9)
+        table.add_column("failed (UTC)", width=19)
+        table.add_column("tries", width=5)
+        for name in ("exception", "message", "body"):
+            table.add_column(name, ratio=1, overflow="ellipsis", no_wrap=True)
+        for error in errors:
+            body = error.body[:200].decode(errors="backslashreplace")
+            texts = (error.exception, error.message[:200], body)
+            row = [str(error.id), _when(error.time)[:19], str(error.attempt)]
+            table.add_row(*row, *(Text(harmless(text)) for text in texts))
+        Console().print(table)
+        self._first = False
+
+
+# --- status and verify -----------------------------------------------------------------------
+
+
+def status_object(status: Status, rate: float, warnings: Sequence[str]) -> dict[str, Any]:
+    """A status for a machine."""
+    job = asdict(status.job) if status.job else None
+    generator = status.owner.split("/")[0]
+    return {
+        "job": job,
+        "done": status.done,
+        "generator": generator or None,
+        "lease": {"owner": status.owner or None, "token": status.token, "left": status.lease_left},
+        "handlers": status.handlers,
+        "sequence": status.sequence,
+        "queue": status.queue,
+        "again": status.again,
+        "later": status.later,
+        "temp": status.temp,
+        "stored": status.stored,
+        "errors": status.errors,
+        "taken": status.taken,
+        "stored_per_second": round(rate, 1),
+        "takeovers": status.takeovers,
+        "reclaimed": int(status.stats.get("reclaimed", 0)),
+        "retries": int(status.stats.get("retries", 0)),
+        "warnings": list(warnings),
+    }
+
+
+def status_lines(status: Status, rate: float, warnings: Sequence[str]) -> Iterator[str]:
+    """A status for a person."""
+    if status.job is None:
+        yield "job        none yet"
+    else:
+        done = " (done)" if status.done else ""
+        yield f"job        {status.job.messages:,} messages from {status.job.source}{done}"
+    if status.owner:
+        left = f"token {status.token}, {status.lease_left:.1f} s left"
+        yield f"generator  {status.owner.split('/')[0]} ({left})"
+    else:
+        yield f"generator  none (last token {status.token})"
+    for name, life_left in status.handlers.items():
+        alive = life_left >= 0
+        life = f"alive, {life_left:.1f} s left" if alive else f"dead for {-life_left:.1f} s"
+        yield f"handler    {name} ({life})"
+    yield f"sequence   {status.sequence:,}"
+    yield f"queue      {status.queue:,} waiting, {status.again:,} again, {status.later:,} later"
+    yield f"temp       {status.temp:,}"
+    yield f"stored     {status.stored:,} ({rate:,.0f} a second)"
+    yield f"errors     {status.errors:,}, and {status.taken:,} taken"
+    yield (
+        f"history    {status.takeovers} takeovers, {status.stats.get('reclaimed', 0)} messages "
+        f"reclaimed, {status.stats.get('retries', 0)} retries"
+    )
+    for warning in warnings:
+        yield f"warning    {warning}"
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """What `verify` found, for a person."""
+    for place, count in verdict.places.items():
+        if count:
+            yield f"{place:8} {count:>12,}"
+    yield from verdict.examples
+    if verdict.foreign:
+        yield f"{verdict.foreign:,} foreign"
+    yield (
+        f"{verdict.sequence:,} generated: {verdict.lost:,} lost, {verdict.twice:,} stored twice"
+        f" ({verdict.seconds:.1f} s)"
+    )
