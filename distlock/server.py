@@ -36,7 +36,6 @@ PATIENCE = 60.0  # seconds for which a server may be silent to `start`, or live 
 LOOK = 0.01  # seconds between two looks at a server that starts or stops
 SETTINGS = {
     "port": "0",
-    "unixsocket": "valkey.sock",
     "unixsocketperm": "700",
     "pidfile": "valkey.pid",
     "logfile": "valkey.log",
@@ -204,7 +203,8 @@ class Embedded:
 
     def _spawn(self, lock: BinaryIO) -> subprocess.Popen[bytes]:
         _collect()
-        settings = {"dir": str(self.folder), **SETTINGS}
+        # The whole path of the socket, so that `ps` shows whose server it is.
+        settings = {"dir": str(self.folder), "unixsocket": str(self.socket), **SETTINGS}
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         with open(self.log, "ab") as log:
             child = subprocess.Popen(
