@@ -1,8 +1,9 @@
 -- Fill the hand: one message of a dead hand alone, else retries that are due, then the queue.
 -- In a job with messages above 1 kB they are counted one by one, and a hand ends at 1 MB.
-local function claim(now, name)
-  local want, bytes, messages = tonumber(ARGV[4]), 0, {}
-  local step = want
+-- Returns the messages, and how many of them the queue gave.
+local function claim(now, name, before)
+  local want, bytes, messages, claimed = tonumber(ARGV[4]), 0, {}, 0
+  local step = before.wide and 1 or want
   local function take(pop)
     local some
     repeat
@@ -13,19 +14,21 @@ local function claim(now, name)
       end
     until #some == 0 or #messages >= want or bytes >= 1000000
   end
-  local again = redis.call('LPOP', KEYS[4])
-  if again then
-    messages[1] = again
+  if before.again > 0 then
+    messages[1] = redis.call('LPOP', KEYS[4])
   else
-    if redis.call('HGET', KEYS[7], 'wide') then step = 1 end
-    take(function(count)
-      local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, count)
-      if #due > 0 then redis.call('ZREM', KEYS[5], unpack(due)) end
-      return due
-    end)
-    if #messages < want and bytes < 1000000 then
+    if before.later > 0 then
+      take(function(count)
+        local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, count)
+        if #due > 0 then redis.call('ZREM', KEYS[5], unpack(due)) end
+        return due
+      end)
+    end
+    local due = #messages
+    if due < want and bytes < 1000000 then
       take(function(count) return redis.call('LPOP', KEYS[3], count) or {} end)
     end
+    claimed = #messages - due
   end
   local fields = {'#', name}
   for i, message in ipairs(messages) do
@@ -33,5 +36,5 @@ local function claim(now, name)
     fields[2 * i + 2] = message
   end
   redis.call('HSET', KEYS[1], unpack(fields))
-  return messages
+  return messages, claimed
 end

@@ -12,7 +12,7 @@ local function settle(now)
   if redis.call('HLEN', KEYS[1]) - 1 ~= count then
     return redis.error_reply('HAND the hand has another number of messages')
   end
-  redis.call('LLEN', KEYS[4]); redis.call('ZCARD', KEYS[6]); redis.call('HLEN', KEYS[8])
+  if failed > 0 then redis.call('HLEN', KEYS[8]) end
   at = first
   for i = 10, #KEYS do
     redis.call('HSET', KEYS[i], unpack(ARGV, at + 1, at + ARGV[at]))

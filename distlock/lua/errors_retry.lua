@@ -1,19 +1,22 @@
--- Put errors back in the queue with their attempts anew; an order number never comes again.
+-- Put errors back in the queue with their attempts anew: at most 1,000 or, after the first, 1 MB.
+-- An order number never comes again, so a copy of this request that arrives later finds nothing.
 -- USES: _ring
 -- KEYS: errors queue bell
--- ARGV: order [order ...]
--- RETURNS: errors put back
-local messages = 0
+-- ARGV: first(order) last(order)
+-- RETURNS: {next order, errors put back}
+local order, last, bytes, count = tonumber(ARGV[1]), tonumber(ARGV[2]), 0, 0
 redis.call('LLEN', KEYS[2]); redis.call('ZCARD', KEYS[3])
-for _, order in ipairs(ARGV) do
+local stop = math.min(last, order + 999)
+while order <= stop and bytes < 1000000 do
   local id = redis.call('HGET', KEYS[1], '#' .. order)
   if id then
     local record = redis.call('HGET', KEYS[1], id)
     local body = string.match(record, '^%d+\n%d+\n[^\n]*\n%d+:%d+:(.*)$')
     redis.call('RPUSH', KEYS[2], id .. ':1:' .. body)
     redis.call('HDEL', KEYS[1], id, '#' .. order)
-    messages = messages + 1
+    bytes, count = bytes + #body, count + 1
   end
+  order = order + 1
 end
-if messages > 0 then ring(KEYS[3]) end
-return messages
+if count > 0 then ring(KEYS[3]) end
+return {order, count}

@@ -1,6 +1,6 @@
 -- Take the whole hand of a dead handler: to `again`, or to the errors when so asked.
 -- Only a message that was alone in its hand uses up an attempt: it may be what kills.
--- USES: _ring _fail
+-- USES: _ring _hand _fail
 -- KEYS: temp handlers again stats errors bell
 -- ARGV: handler attempts report drop(0|1)
 -- RETURNS: messages taken, or -1 the handler is not dead (or reclaimed before)
@@ -8,10 +8,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not deadline or tonumber(deadline) >= now then return -1 end
-local fields, messages = redis.call('HGETALL', KEYS[1]), {}
-for i = 1, #fields, 2 do
-  if fields[i] ~= '#' then messages[#messages + 1] = fields[i + 1] end
-end
+local messages = hand(KEYS[1])
 redis.call('LLEN', KEYS[3]); redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[5]); redis.call('ZCARD', KEYS[6])
 local again = {}

@@ -14,7 +14,8 @@ if count > 0 and sequence >= first + count - 1 then
 elseif count > 0 and sequence ~= first - 1 then
   return {-2, sequence, queue, 0}
 elseif count > 0 then
-  redis.call('ZCARD', KEYS[4]); redis.call('HLEN', KEYS[6]) -- types, before the first write
+  for _, key in ipairs({KEYS[4], KEYS[5]}) do redis.call('ZCARD', key) end -- types, before writes
+  redis.call('HLEN', KEYS[6])
   queue = redis.call('RPUSH', KEYS[3], unpack(ARGV, 8))
   sequence = first + count - 1
   redis.call('SET', KEYS[2], string.format('%.0f', sequence))
