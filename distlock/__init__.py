@@ -4,4 +4,7 @@
 function receives.
 """
 
+from .message import Message
+
 __version__ = "0.1.0"
+__all__ = ["Message", "__version__"]

@@ -148,6 +148,7 @@ class SyncIO:
             if isinstance(error, DENIED):
                 raise error
             if away >= self.patience:
+                self.patience = 0  # whatever is said on the way out is tried once
                 raise ServerUnreachable(
                     f"the server has been away for {away:.0f} s ({error}): bring it back and "
                     "start this copy again; nothing is lost"
@@ -222,7 +223,7 @@ class SyncIO:
 
 
 class Background:
-    """A thread that runs one step again and again until it is told to end.
+    """A thread that runs one step again and again, until the `with` block around it ends.
 
     The thread is a daemon and never holds up the exit of the interpreter.
 
@@ -243,7 +244,10 @@ class Background:
             except (RedisError, ServerUnreachable):
                 continue  # the thread in front meets the same server and reports it
 
-    def close(self) -> None:
+    def __enter__(self) -> None:
+        """It runs already."""
+
+    def __exit__(self, *error: object) -> None:
         """End it; returns when the step under way is over, at most 2 s later."""
         self._end.set()
         self._thread.join(2)

@@ -19,6 +19,7 @@ import stat
 import string
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from inspect import isawaitable
 from typing import Any, BinaryIO, Protocol
@@ -48,9 +49,7 @@ class RandomSource:
     description = "random"
 
     def __init__(self, seed: int) -> None:
-        letters = string.ascii_letters + string.digits + "     "
         self._seed = seed
-        self._text = "".join(random.Random(seed).choices(letters, k=1 << 16)).encode()
 
     def count(self) -> None:
         """It never ends."""
@@ -58,7 +57,9 @@ class RandomSource:
 
     def bodies(self, start: int) -> Iterator[bytes]:
         """Slices of one random text, at places that the id and the seed decide."""
-        text, room, seed = self._text, len(self._text) - 100, self._seed
+        letters = string.ascii_letters + string.digits + "     "
+        text = "".join(random.Random(self._seed).choices(letters, k=1 << 16)).encode()
+        room, seed = len(text) - 100, self._seed
         for id in itertools.count(start):
             mixed = (id + seed) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF  # Fibonacci hashing
             at = (mixed >> 32) % room
@@ -113,30 +114,45 @@ class FileSource:
 
         Raises:
             UsageError: a line is longer than `max_body`.
+            GeneratorFailed: the file changed, or cannot be read any more.
         """
-        with self._open() as file:
-            number = 0
-            for number, line in enumerate(self._lines(file), 1):
-                if len(line) > self._max_body:
-                    raise UsageError(
-                        f"--input {self._path}: line {number} is longer than --max-body "
-                        f"({self._max_body} bytes): raise it or split the line"
-                    )
+        with self._again() as file:
+            number = sum(1 for _ in self._lines(file))
             self._check(file)
             return number
 
+    @contextmanager
+    def _again(self) -> Iterator[BinaryIO]:
+        """The file, opened once more, if it is still the same."""
+        try:
+            with self._open() as file:
+                self._check(file)
+                yield file
+        except OSError as error:
+            raise GeneratorFailed(
+                f"--input {self._path}: {error.strerror}: put the file back and start again"
+            ) from error
+
     def _lines(self, file: BinaryIO) -> Iterator[bytes]:
-        most = self._max_body + 2  # one more than fits, and the newline
+        number, most = 0, self._max_body + 2  # one more than fits, and the newline
         while line := file.readline(most):
-            yield line[:-1] if line.endswith(b"\n") else line
+            number += 1
+            body = line[:-1] if line.endswith(b"\n") else line
+            if len(body) > self._max_body:
+                raise UsageError(
+                    f"--input {self._path}: line {number} is longer than --max-body "
+                    f"({self._max_body} bytes): raise it or split the line"
+                )
+            yield body
 
     def bodies(self, start: int) -> Iterator[bytes]:
-        """The lines from number `start` on."""
-        with self._open() as file:
-            self._check(file)
+        """The lines from number `start` on; raises like `count`."""
+        with self._again() as file:
             lines = itertools.islice(self._lines(file), start - 1, None)
-            while page := list(itertools.islice(lines, 200)):
-                self._check(file)
+            page = [b""]
+            while page:
+                page = list(itertools.islice(lines, 200))
+                self._check(file)  # at the end, too: a file cut short ends early
                 yield from page
 
 
@@ -253,7 +269,7 @@ def load(spec: str, option: str) -> Callable[..., Any]:
         raise UsageError(
             f"{option} {spec}: {module_name} needs {error.name!r}: install it"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a guard ends its process
         said = f"{type(error).__name__}: {error}"
         raise UsageError(f"{option} {spec}: {module_name} fails on import: {said}") from error
     function = getattr(module, name, None)

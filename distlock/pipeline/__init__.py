@@ -11,8 +11,9 @@ Each move is one script in `distlock/lua`; the files here say when it is sent an
 means.
 """
 
+from ..message import Message
 from .generator import Generator, Published
-from .handler import Hand, Handler, Message, Outcome, Rest, bucket_of, report
+from .handler import Hand, Handler, Outcome, Rest, report
 from .job import Job, Jobs
 from .records import ErrorRecord, Records, Status
 from .verify import Verdict, Verifier
@@ -32,6 +33,5 @@ __all__ = [
     "Status",
     "Verdict",
     "Verifier",
-    "bucket_of",
     "report",
 ]

@@ -16,13 +16,14 @@ Rules:
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import traceback
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..io import IO, Argument, run
-from ..keys import BUCKET, Keys
+from ..keys import Keys
 from ..scripts import script
 from .job import Job, job_gone
 
@@ -32,20 +33,6 @@ LONGEST_REST = 1.0
 """Seconds after which a resting handler looks anew, in case a wake-up was lost."""
 TRACEBACK = 16_000
 """Bytes of a traceback that an error keeps at most, from its end."""
-
-
-class Message(NamedTuple):
-    """One message, as a handler's function receives it.
-
-    Attributes:
-        id: 1 to K.
-        body: what the generator gave, as bytes.
-        attempt: 1 at the first try.
-    """
-
-    id: int
-    body: bytes
-    attempt: int
 
 
 def report(error: BaseException, handler: str) -> str:
@@ -135,7 +122,7 @@ class HandlerCore:
         self.name = name
         self.joined = False
         self._hand: bytes = b""
-        self._number = 0
+        self._number = secrets.randbits(40)  # no other handler of this name has the same
         self._seen = 0
         self._contact = 0.0
         self._ttl = round(job.handler_ttl * 1000)
@@ -252,8 +239,3 @@ class Handler(HandlerCore):
             drop: put the messages among the errors, not back in line.
         """
         return run(self._reclaim(handler, drop))
-
-
-def bucket_of(id: int) -> int:
-    """The store bucket of an id."""
-    return id // BUCKET

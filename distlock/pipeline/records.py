@@ -148,8 +148,10 @@ class RecordsCore:
     async def _take(self, orders: Sequence[int]) -> int:
         return int(await self._io.call(TAKE, self._keys.pick(["errors", "taken"]), orders))
 
-    async def _retry(self, orders: Sequence[int]) -> int:
-        return int(await self._io.call(RETRY, self._keys.pick(["errors", "queue", "bell"]), orders))
+    async def _retry(self, first: int, last: int) -> tuple[int, int]:
+        keys = self._keys.pick(["errors", "queue", "bell"])
+        following, count = await self._io.call(RETRY, keys, (first, last))
+        return following, count
 
 
 class Records(RecordsCore):
@@ -174,6 +176,9 @@ class Records(RecordsCore):
         """Remove errors that were written out; returns how many were still there."""
         return run(self._take(orders))
 
-    def retry(self, orders: Sequence[int]) -> int:
-        """Put errors back in the queue, attempts anew; returns how many were still there."""
-        return run(self._retry(orders))
+    def retry(self, first: int, last: int) -> tuple[int, int]:
+        """Put one page of errors back in the queue, attempts anew.
+
+        Returns the number to go on with (above `last` at the end) and how many it put back.
+        """
+        return run(self._retry(first, last))

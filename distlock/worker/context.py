@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..io import Interrupted, SyncIO
 from ..keys import Keys
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class State:
         generated, stored, failed: messages; one that fails twice counts twice.
         terms: how often it was the generator.
         done: whether the job is complete.
+        left_behind: whether it was stopped while the server was away.
         seconds: how long it ran.
     """
 
@@ -59,6 +62,7 @@ class State:
     failed: int = 0
     terms: int = 0
     done: bool = False
+    left_behind: bool = False
     seconds: float = 0.0
 
 
@@ -89,9 +93,9 @@ class Context:
     say: Say
     state: State = field(default_factory=State)
 
-    def pause(self, wait: Callable[[], Any]) -> None:
+    def pause(self, wait: Callable[[], T]) -> T | None:
         """Wait; a signal ends the wait, and the loop around it sees that it is to stop."""
         try:
-            wait()
+            return wait()
         except Interrupted:
-            return
+            return None

@@ -53,7 +53,6 @@ class Copy:
         self._jobs = Jobs(context.io, context.keys)
         keys = context.keys
         self._lease = Lease(context.io, keys.lease, keys.token, context.settings.ttl, context.name)
-        self._handling: Handling | None = None
 
     def run(self) -> State:
         """Work until the job is done or a signal ends it.
@@ -66,15 +65,13 @@ class Copy:
             RedisError: the server refused; see `connect.explain`.
         """
         began, state = time.monotonic(), self._context.state
-        settings = self._context.settings
-        keeper = Background(self._keep, min(settings.ttl, settings.handler_ttl or HANDLER_TTL) / 6)
         try:
             self._work_on(self._open())
         except Interrupted:
+            state.left_behind = True
             self._context.say("left", "the server is away: others take over what I held")
         finally:
             state.seconds = time.monotonic() - began
-            keeper.close()
             self._context.io.deafen()
         return state
 
@@ -82,19 +79,20 @@ class Copy:
         """Be generator or handler, as the lease has it, until the job is done."""
         context = self._context
         work, source = self._make_work(job.seed), self._make_source(job.seed)
-        handling = self._handling = Handling(context, job, self._lease, work)
+        handling = Handling(context, job, self._lease, work)
         generating = Generating(context, self._jobs, job, self._lease, source, handling)
+
+        def keep() -> None:
+            self._lease.keep(self._side)
+            handling.handler.keep(self._side)
+
         try:
-            while not (context.io.stopping or context.state.done):
-                generating.lead() if self._lease.held else handling.until_lead()
+            with Background(keep, min(self._lease.ttl, job.handler_ttl) / 6):
+                while not (context.io.stopping or context.state.done):
+                    generating.lead() if self._lease.held else handling.until_lead()
         finally:
             work.close()
             generating.release()
-
-    def _keep(self) -> None:
-        self._lease.keep(self._side)
-        if self._handling:
-            self._handling.handler.keep(self._side)
 
     def _open(self) -> Job:
         """Read the job, or write it under the lease."""
@@ -117,7 +115,8 @@ class Copy:
 
     def _begin(self) -> Job:
         try:
-            wanted = self._wanted()
+            with Background(lambda: self._lease.keep(self._side), self._lease.ttl / 6):
+                wanted = self._wanted()  # reads a whole file
             job = self._jobs.open(self._lease, wanted)
         except BaseException:
             self._lease.release()

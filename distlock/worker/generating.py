@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
-from ..errors import LeaseLost
+from redis.exceptions import RedisError
+
+from ..errors import LeaseLost, ServerUnreachable
 from ..lease import Lease
 from ..pipeline import Generator, Job, Jobs, Published
 from ..source import Source
@@ -79,9 +82,10 @@ class Generating:
             self.release()
 
     def release(self) -> None:
-        """Hand the lease on, if it is held."""
-        if self._lease.held and self._lease.release():
-            self._generator.ring()
+        """Hand the lease on, if it is held; if the server refuses or is away, its time ends it."""
+        with suppress(RedisError, ServerUnreachable):
+            if self._lease.held and self._lease.release():
+                self._generator.ring()
 
     def _announce(self, first: int) -> None:
         token = self._lease.token

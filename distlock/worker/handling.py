@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from ..errors import LeaseLost
 from ..io import Caller, TimeLimitExceeded
@@ -135,17 +136,21 @@ class Handling:
         return not hand.messages or self._since_try >= self._settings.try_every
 
     def _rest(self) -> float | None:
-        """Nothing to claim: wait for the bell; returns the seconds the lease had left before."""
-        rest = self.handler.rest()
-        if rest is None:
-            return None  # given up for dead: the next exchange says so
-        self.all_generated = rest.lease_left is None
-        self._context.state.done = rest.done
-        if rest.dead:
-            self._reclaim(rest.dead)
-        elif rest.lease_left != 0 and not (rest.work or rest.done):
-            self._context.pause(lambda: self.handler.wait(rest.seconds))
-        return rest.lease_left
+        """Nothing to claim: wait until there may be; returns the seconds the lease had left."""
+        context = self._context
+        rang: bool | None = False
+        while not (rang or context.io.stopping):
+            rest = self.handler.rest()
+            if rest is None:
+                return None  # given up for dead: the next exchange says so
+            self.all_generated = rest.lease_left is None
+            context.state.done = rest.done
+            if rest.dead:
+                self._reclaim(rest.dead)
+            if rest.dead or rest.work or rest.done or rest.lease_left == 0:
+                return rest.lease_left
+            rang = context.pause(partial(self.handler.wait, rest.seconds))
+        return None
 
     def _reclaim(self, dead: str) -> None:
         count = self.handler.reclaim(dead)

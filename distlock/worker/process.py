@@ -3,8 +3,7 @@
 Rules:
 
 - The first SIGTERM or Ctrl-C lets the message in hand finish; the second Ctrl-C ends it now.
-- A signal's handler sets a flag and ends a wait. It prints nothing: the main thread may be in the
-  middle of a line.
+- A signal's handler sets a flag and ends a wait; all else is done where the flag is seen.
 - Whoever loses the embedded server starts it again; the server's lock lets only one do so.
 """
 
@@ -16,6 +15,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -95,6 +95,10 @@ class Process:
             raise KeyboardInterrupt
         self._signal = number
         self.context.state.role = "stopping"
+        with suppress(RuntimeError):  # the main thread is in the middle of a line
+            text = "finishing the message in hand"
+            text += "; Ctrl-C again ends it now" if number == signal.SIGINT else ""
+            self._say("stopping", text)
         self.context.io.interrupt()
 
     def _outage(self, error: Exception, seconds: float) -> None:
