@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .connect import check, connect
 from .errors import DistlockError
@@ -49,8 +47,9 @@ ENDING = 60.0
 class Child:
     """One copy that the demo started."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     number: int
+    said: TextIO
     name: str = ""
     role: str = "starting"
     stored: int = 0
@@ -106,7 +105,6 @@ class Demo:
         self._as_json = as_json
         self._story = Story()
         self._children: list[Child] = []
-        self._events: queue.Queue[tuple[Child, dict[str, Any]]] = queue.Queue()
 
     def run(self) -> int:
         """Start everything, kill on the way, prove at the end."""
@@ -122,7 +120,7 @@ class Demo:
             self._story = Story()
             self._children = [self._start(number) for number in range(1, COPIES + 1)]
             with self._view.picture(self._picture):
-                self._watch(Records(io, keys).status)
+                self._watch(Records(io, keys).status, io.sleep_now)
             seconds = time.monotonic() - self._story.began
             verdict = Verifier(io, keys).verify()
             status = Records(io, keys).status()
@@ -141,28 +139,18 @@ class Demo:
         environment = os.environ | {"DISTLOCK_HOME": str(self._embedded.folder)}
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         environment.pop("REDIS_URL", None)
+        said = self._embedded.folder / f"copy-{number}.log"
         process = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=said.open("w"),
             start_new_session=True,
         )
-        child = Child(process, number)
-        threading.Thread(target=self._listen, args=(child,), daemon=True).start()
-        return child
+        return Child(process, number, said.open())
 
-    def _listen(self, child: Child) -> None:
-        assert child.process.stderr is not None
-        for line in child.process.stderr:
-            try:
-                self._events.put((child, json.loads(line)))
-            except ValueError:
-                self._events.put((child, {"event": "error", "text": line.strip()}))
-
-    def _watch(self, look: Callable[[], Status]) -> None:
+    def _watch(self, look: Callable[[], Status], sleep: Callable[[float], None]) -> None:
         """Look on until every copy has ended, and kill when it is time."""
         done_at = 0.0
         while any(child.process.poll() is None for child in self._children):
@@ -175,27 +163,29 @@ class Demo:
                     raise DistlockError(
                         f"not all copies have ended {ENDING:g} s after the job's end"
                     )
-            time.sleep(0.05)
+            sleep(0.05)
         self._tell()
 
     def _tell(self) -> None:
         """Pass on what the copies said."""
-        while True:
-            try:
-                child, event = self._events.get_nowait()
-            except queue.Empty:
-                return
-            kind = event["event"]
-            child.name = event.get("copy") or child.name
-            if kind == "generator":
-                child.role = "generator"
-                self._story.mark("first generator") or self._story.mark("next generator")
-            if kind == "reclaimed" and event.get("messages"):
-                self._story.mark("reclaimed")
-            if kind == "back":
-                self._story.mark("server back")
-            if kind != "server":
-                self._view.say(kind, f"copy {child.number}: {event['text']}")
+        for child in self._children:
+            for line in child.said:
+                try:
+                    self._note(child, json.loads(line))
+                except ValueError:
+                    self._view.say("error", f"copy {child.number}: {line.strip()}")
+
+    def _note(self, child: Child, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        child.name = event["copy"]
+        if kind == "generator" and not self._story.mark("first generator"):
+            self._story.mark("next generator")
+        elif kind == "reclaimed" and event["messages"]:
+            self._story.mark("reclaimed")
+        elif kind == "back":
+            self._story.mark("server back")
+        if kind != "server":
+            self._view.say(kind, f"copy {child.number}: {event['text']}")
 
     def _act(self, status: Status) -> None:
         """Kill what is due at this point of the job."""
@@ -245,8 +235,7 @@ class Demo:
             if child.process.poll() is None:
                 child.process.kill()
             child.process.wait()
-            if child.process.stderr:
-                child.process.stderr.close()
+            child.said.close()
         self._embedded.stop()
 
 
