@@ -1,0 +1,604 @@
+"""The promises of the design, each with tests whose names begin with its number.
+
+Here each script runs on a real server under full control; `test_copies.py` has the same with real
+processes that are really killed, and `test_bad_input.py` has promise 11.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from distlock.errors import DistlockError, JobGone, LeaseLost
+from distlock.io import Argument, SyncIO
+from distlock.keys import Keys
+from distlock.lease import Lease
+from distlock.pipeline import Handler, Outcome, Records, Verifier
+from distlock.scripts import Script
+from distlock.source import RandomSource
+from distlock.work import work
+from distlock.worker import Context, Copy, Settings, clean_temp
+from tests.tools import Pipe, partition, settle, wait_until
+
+# --- 1: no message is lost, none is stored twice ----------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_1_every_id_is_in_exactly_one_place_after_every_step(io: SyncIO, seed: int) -> None:
+    dice = random.Random(seed)
+    pipe = Pipe(io, messages=400, max_queue=60)
+    hands: dict[str, tuple[Handler, Outcome]] = {}
+    records, published = pipe.records, 0
+
+    def publish() -> None:
+        nonlocal published
+        count = min(dice.randint(0, 12), 400 - published)
+        published = pipe.generator.publish(published + 1, [b"x"] * count).sequence
+
+    def exchange() -> None:
+        name = dice.choice("abc")
+        if name not in hands:
+            hands[name] = pipe.handler(name), Outcome()
+        handler, outcome = hands[name]
+        hand = handler.exchange(outcome, dice.choice([1, 2, 7]))
+        if hand is None:
+            del hands[name]
+            return
+        outcome = settle(hand, fail=lambda id: id % 5 == 0)
+        if dice.random() < 0.2 and hand.messages:
+            outcome = Outcome()
+            outcome.give_back(hand.messages)
+        hands[name] = handler, outcome
+
+    def leave() -> None:
+        if hands:
+            handler, outcome = hands.pop(dice.choice(sorted(hands)))
+            handler.exchange(outcome, 0)
+
+    def die() -> None:
+        if hands:
+            name = dice.choice(sorted(hands))
+            pipe.die(name)
+            if dice.random() < 0.5:
+                pipe.handler("operator").reclaim(name, drop=dice.random() < 0.2)
+            else:
+                clean_temp(io, pipe.keys, drop=False)
+
+    def make_due() -> None:
+        for message in io.client.zrange(pipe.keys.later, 0, -1):
+            io.client.zadd(pipe.keys.later, {message: 1})
+
+    def errors() -> None:
+        _, some = records.read_errors(1, records.last_error())
+        take = dice.random() < 0.5
+        if some and take:
+            records.take([some[0].order])
+        elif some:
+            records.retry(some[-1].order, some[-1].order)
+
+    steps = [publish, exchange, exchange, exchange, leave, die, make_due, errors]
+    for _ in range(300):
+        dice.choice(steps)()
+        partition(io.client, pipe.keys)
+    found = partition(io.client, pipe.keys)
+    assert len(found["store"]) == records.status().stored > 30
+    assert Verifier(io, pipe.keys).verify().good
+
+
+def test_1_verify_names_what_is_lost_stored_twice_and_foreign(io: SyncIO) -> None:
+    pipe = Pipe(io, messages=5000)
+    for first in range(1, 5001, 1000):
+        pipe.generator.publish(first, [b"x"] * 1000)
+    handler, outcome = pipe.handler("a"), Outcome()
+    while (hand := handler.exchange(outcome, 1000)) and hand.messages:
+        outcome = settle(hand)
+    assert Verifier(io, pipe.keys).verify().good
+    io.client.hdel(pipe.keys.store(0), "17")
+    io.client.rpush(pipe.keys.queue, b"4321:1:x", b"junk", b"9999:1:x")
+    io.client.hset(pipe.keys.store(1), "3", b"wrong bucket")
+    verdict = Verifier(io, pipe.keys).verify()
+    assert (verdict.lost, verdict.twice, verdict.foreign) == (1, 1, 3)
+    said = " | ".join(verdict.examples)
+    for text in ("17: nowhere", "4321: in store and queue", "junk", "9999", "3 in store:1"):
+        assert text in said
+    assert not verdict.good
+
+
+def test_1_verify_raises_no_false_alarm_while_messages_move(io: SyncIO, url: str) -> None:
+    pipe = Pipe(io, messages=3000)
+    handler = pipe.handler("a")
+    state: dict[str, Any] = {"published": 0, "outcome": Outcome()}
+
+    class Moving(SyncIO):
+        """Moves messages before each request, back as well as forth."""
+
+        async def command(self, *words: Argument) -> Any:
+            step()
+            return await super().command(*words)
+
+        async def call(self, *words: Any) -> Any:
+            step()
+            return await super().call(*words)
+
+    def step() -> None:
+        first = state["published"] + 1
+        if first <= 3000:
+            state["published"] = pipe.generator.publish(first, [b"x"] * 40).sequence
+        hand = handler.exchange(state["outcome"], 25)
+        state["outcome"] = settle(hand)
+        if hand and hand.messages and first % 3 == 0:
+            state["outcome"] = Outcome()
+            state["outcome"].give_back(hand.messages)
+
+    for _ in range(20):
+        step()
+    with redis.Redis.from_url(url) as client:
+        for _ in range(10):
+            verdict = Verifier(Moving(client, patience=0), pipe.keys).verify()
+            assert verdict.good, verdict
+
+
+# --- 2: exactly 1..K are generated ------------------------------------------------------------
+
+
+def test_2_every_takeover_goes_on_at_the_sequence_and_ends_at_k(io: SyncIO) -> None:
+    pipe = Pipe(io, messages=100)
+    sequence, lease, generator = 0, pipe.lease, pipe.generator
+    for turn in range(10):
+        generator.publish(sequence + 1, [b"x"] * 10)
+        pipe.expire(pipe.keys.lease)
+        lease = pipe.new_lease(f"copy{turn}")
+        assert lease.acquire()
+        sequence = pipe.jobs.lead(lease, pipe.job)
+        generator = pipe.new_generator(lease)
+    assert sequence == 100
+    assert sorted(partition(io.client, pipe.keys)["queue"]) == list(range(1, 101))
+
+
+def test_2_a_publish_with_a_gap_is_refused_whole_and_says_where_to_go_on(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 5)
+    answer = pipe.generator.publish(8, [b"x"])
+    assert (answer.gap, answer.sequence) == (True, 5)
+    assert io.client.llen(pipe.keys.queue) == 5
+
+
+def test_2_a_source_that_ends_early_shrinks_the_job_only_under_the_lease(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 5)
+    pipe.jobs.shrink(pipe.lease, 5)
+    job = pipe.jobs.read()
+    assert job
+    assert job.messages == 5
+    assert job.asked == 100
+    pipe.expire(pipe.keys.lease)
+    with pytest.raises(LeaseLost):
+        pipe.jobs.shrink(pipe.lease, 5)
+
+
+def test_2_a_job_whose_record_vanished_ends_its_copies_and_begins_nothing(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    handler = pipe.handler("a")
+    pipe.generator.publish(1, [b"x"] * 5)
+    io.client.flushall()
+    assert handler.exchange(Outcome(), 1) is None
+    with pytest.raises(JobGone):
+        handler.join()
+    with pytest.raises(JobGone):
+        handler.rest()
+    assert pipe.lease.acquire()
+    with pytest.raises(JobGone):
+        pipe.jobs.lead(pipe.lease, pipe.job)
+    assert pipe.jobs.read() is None
+
+
+def test_2_data_without_a_record_is_no_place_to_begin(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 5)
+    io.client.delete(pipe.keys.job)
+    with pytest.raises(DistlockError, match="reset"):
+        pipe.jobs.open(pipe.lease, pipe.job)
+    assert pipe.jobs.read() is None
+
+
+# --- 3: a deposed generator cannot publish ----------------------------------------------------
+
+
+def test_3_a_publish_under_an_old_token_is_refused_whole(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 3)
+    pipe.expire(pipe.keys.lease)
+    after = pipe.new_lease("second")
+    assert after.acquire()
+    with pytest.raises(LeaseLost):
+        pipe.generator.publish(4, [b"x"] * 3)
+    assert not pipe.lease.held
+    assert pipe.lease.renew() is False
+    assert pipe.lease.release() is False
+    assert io.client.llen(pipe.keys.queue) == 3
+    assert after.token > pipe.lease.token
+    assert io.client.hget(pipe.keys.lease, "owner") == after.owner.encode()
+
+
+def test_3_an_expired_lease_that_nobody_took_is_not_taken_back_by_a_publish(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.expire(pipe.keys.lease)
+    with pytest.raises(LeaseLost):
+        pipe.generator.publish(1, [b"x"])
+    assert not io.client.exists(pipe.keys.lease)
+
+
+def test_3_tokens_rise_over_release_expiry_flushall_and_a_lost_counter(io: SyncIO) -> None:
+    tokens = []
+    for turn in range(40):
+        lease = Lease(io, "{t}lease", "{t}token", 5.0, f"copy{turn}")
+        assert lease.acquire()
+        tokens.append(lease.token)
+        end = (lease.release, io.client.flushall, lambda: io.client.delete("{t}lease"))[turn % 3]
+        end()
+    assert tokens == sorted(set(tokens))
+
+
+def test_3_only_one_of_two_owns_and_each_term_has_an_owner_of_its_own(io: SyncIO) -> None:
+    first = Lease(io, "{t}lease", "{t}token", 5.0, "a")
+    second = Lease(io, "{t}lease", "{t}token", 5.0, "b")
+    assert first.acquire()
+    assert not second.acquire()
+    owner = first.owner
+    assert first.release()
+    assert first.acquire()
+    assert first.owner != owner
+
+
+# --- 4: a handler that was given up for dead cannot store --------------------------------------
+
+
+def test_4_a_reclaimed_handler_stores_nothing_and_joins_anew(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 6)
+    dead = pipe.handler("dead")
+    hand = dead.exchange(Outcome(), 3)
+    assert hand
+    pipe.die("dead")
+    assert pipe.handler("living").reclaim("dead") == 3
+    assert dead.exchange(settle(hand), 3) is None
+    assert partition(io.client, pipe.keys)["store"] == []
+    dead.join()
+    hand = dead.exchange(Outcome(), 3)
+    assert hand
+    assert len(hand.messages) == 1  # what a dead hand held comes one at a time
+
+
+def test_4_a_rejoined_handler_cannot_settle_its_old_hand(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 6)
+    old = pipe.handler("same")
+    hand = old.exchange(Outcome(), 3)
+    pipe.die("same")
+    pipe.handler("living").reclaim("same")
+    new = pipe.handler("same")
+    assert new.exchange(Outcome(), 1)
+    assert old.exchange(settle(hand), 3) is None
+    assert partition(io.client, pipe.keys)["store"] == []
+
+
+def test_4_a_living_handler_is_not_reclaimed(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 6)
+    alive = pipe.handler("alive")
+    hand = alive.exchange(Outcome(), 3)
+    assert pipe.handler("other").reclaim("alive") == -1
+    assert clean_temp(io, pipe.keys, drop=True) == {}
+    assert alive.exchange(settle(hand), 1)
+    assert len(partition(io.client, pipe.keys)["store"]) == 3
+
+
+def test_4_an_outcome_of_another_size_is_refused_and_changes_nothing(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 6)
+    handler = pipe.handler("a")
+    hand = handler.exchange(Outcome(), 3)
+    outcome = settle(hand)
+    outcome.stored[0] = outcome.stored[0][:4]
+    with pytest.raises(redis.ResponseError, match="HAND"):
+        handler.exchange(outcome, 3)
+    assert len(partition(io.client, pipe.keys)["temp"]) == 3
+
+
+# --- 5: every script is safe to send twice ----------------------------------------------------
+
+
+class Echo(SyncIO):
+    """Sends each script twice, and at any later time once more; nothing may come of it."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client, patience=0)
+        self.sent: list[tuple[Script, Sequence[str], Sequence[Argument]]] = []
+        self.late = random.Random(5)
+        self.echoes = 0
+
+    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run the script, then echo it and five older ones."""
+        answer = await super().call(script, keys, args)
+        self.sent.append((script, list(keys), list(args)))
+        for old in [self.sent[-1], *self.late.choices(self.sent, k=5)]:
+            before = self._dump()
+            await super().call(*old)
+            assert self._dump() == before, old
+            self.echoes += 1
+        return answer
+
+    def _dump(self) -> dict[bytes, Any]:
+        """All keys but for times: who lives until when, and who waits since when."""
+        dump: dict[bytes, Any] = {}
+        for key in self.client.scan_iter():
+            kind = self.client.type(key)
+            if key.endswith(b":bell"):
+                continue  # a hint; an echo may ring it
+            if kind == b"hash":
+                dump[key] = self.client.hgetall(key)
+                dump[key].pop(b"room", None)  # a wish to be woken, a hint too
+                dump[key].pop(b"copy", None)
+            elif kind == b"list":
+                dump[key] = self.client.lrange(key, 0, -1)
+            elif kind == b"zset":
+                dump[key] = sorted(self.client.zrange(key, 0, -1))
+            elif kind == b"set":
+                dump[key] = self.client.smembers(key)
+            else:
+                dump[key] = self.client.get(key)
+        return dump
+
+
+def test_5_every_script_changes_nothing_when_it_arrives_again_at_any_later_time(
+    client: redis.Redis,
+) -> None:
+    io = Echo(client)
+    pipe = Pipe(io, messages=60, max_queue=20)
+    sequence, hands, records = 0, 0, pipe.records
+    handlers = [pipe.handler("a"), pipe.handler("b")]
+    outcomes = [Outcome(), Outcome()]
+    while hands < 60:
+        if sequence < 60 and hands % 3 == 0:
+            sequence = pipe.generator.publish(sequence + 1, [b"x"] * 4).sequence
+        who = hands % 2
+        hand = handlers[who].exchange(outcomes[who], 3)
+        outcomes[who] = settle(hand, fail=lambda id: id % 7 == 0)
+        if hands == 20:
+            pipe.die("b")
+            handlers[0].reclaim("b")
+            assert handlers[1].exchange(outcomes[1], 3) is None
+            handlers[1].join()
+            outcomes[1] = Outcome()
+        if hands == 30:
+            assert pipe.lease.renew()
+            assert pipe.lease.release()
+            pipe.lease = pipe.new_lease("second")
+            assert pipe.lease.acquire()
+            pipe.jobs.lead(pipe.lease, pipe.job)
+            pipe.generator = pipe.new_generator(pipe.lease)
+        for message in client.zrange(pipe.keys.later, 0, -1):
+            client.zadd(pipe.keys.later, {message: 1})
+        hands += 1
+    for handler, outcome in zip(handlers, outcomes, strict=True):
+        handler.rest()
+        handler.exchange(outcome, 0)
+    _, errors = records.read_errors(1, records.last_error())
+    assert len(errors) > 3
+    assert records.take([errors[0].order]) == 1
+    assert records.retry(errors[1].order, errors[1].order)[1] == 1
+    pipe.jobs.shrink(pipe.lease, 60)
+    assert pipe.lease.release()
+    partition(client, pipe.keys)
+    pipe.jobs.reset(pipe.job, 60, ["a", "b"])
+    assert client.keys() == [pipe.keys.token.encode()]
+    used = {script.name for script, _, _ in io.sent}
+    assert used >= {
+        *("lease_acquire", "lease_renew", "lease_release", "job_open", "job_lead", "job_shrink"),
+        *("job_reset", "pipeline_publish", "handler_join", "handler_exchange", "handler_rest"),
+        *("handler_reclaim", "errors_read", "errors_take", "errors_retry"),
+    }
+    assert io.echoes > 400
+
+
+class Forgetful(redis.Redis):
+    """A client that often loses the answer of a request that was carried out."""
+
+    dice = random.Random(7)
+    lost = 0
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute, and one time in five lose the answer."""
+        answer = super().execute_command(*args, **options)
+        if str(args[0]).startswith("EVAL") and self.dice.random() < 0.2:
+            self.lost += 1
+            raise redis.ConnectionError("the answer was lost")
+        return answer
+
+
+def run_copy(io: SyncIO, keys: Keys, **options: Any) -> Copy:
+    """A copy that runs in this process."""
+    side = SyncIO(io.client, patience=0)
+    context = Context("me", io, keys, Settings(**options), say=lambda kind, text, **numbers: None)
+    return Copy(
+        context,
+        side,
+        RandomSource,
+        lambda seed: work(None, sleep=0, error_rate=0.1, seed=seed, time_limit=None),
+    )
+
+
+def test_5_a_whole_job_with_a_fifth_of_all_answers_lost_stores_each_message_once(
+    url: str, client: redis.Redis, keys: Keys
+) -> None:
+    with Forgetful.from_url(url) as forgetful:
+        io = SyncIO(forgetful, patience=30)
+        state = run_copy(io, keys, messages=3000, attempts=2, batch=50).run()
+        assert state.done
+        assert forgetful.lost > 20
+    found = partition(client, keys)
+    assert len(found["store"]) + len(found["errors"]) == 3000
+    stats = Records(SyncIO(client), keys).status()
+    assert (stats.stored, stats.errors) == (len(found["store"]), len(found["errors"]))
+
+
+# --- 6: a message that kills its handler ends in errors ---------------------------------------
+
+
+def test_6_only_the_message_that_was_alone_in_its_hand_uses_up_an_attempt(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 10)
+    deaths = 0
+    judge = pipe.handler("judge")
+    while io.client.llen(pipe.keys.queue) or io.client.llen(pipe.keys.again):
+        handler = pipe.handler(f"h{deaths}")
+        outcome = Outcome()
+        while (hand := handler.exchange(outcome, 10)) and hand.messages:
+            if any(message.startswith(b"7:") for message in hand.messages):
+                pipe.die(handler.name)
+                judge.reclaim(handler.name)
+                deaths += 1
+                break
+            outcome = settle(hand)
+        else:
+            handler.exchange(Outcome(), 0)
+    found = partition(io.client, pipe.keys)
+    assert found["errors"] == [7]
+    assert len(found["store"]) == 9
+    assert deaths == 1 + 3  # once among others, then alone on each of its attempts
+    error = pipe.records.read_errors(1, 1)[1][0]
+    assert (error.exception, error.attempt) == ("HandlerDied", 3)
+
+
+# --- 7: a holder knows when it no longer holds ------------------------------------------------
+
+
+def test_7_a_silent_server_ends_the_term_at_a_deadline_counted_from_before_the_renewal(
+    io: SyncIO,
+) -> None:
+    lease = Lease(io, "{t}lease", "{t}token", 0.3, "a")
+    before = time.monotonic()
+    assert lease.acquire()
+    assert lease.held
+    assert lease.deadline <= time.monotonic() + 0.3
+    assert lease.deadline >= before + 0.3
+    wait_until(lambda: not lease.held)
+    assert time.monotonic() >= before + 0.3
+    with pytest.raises(LeaseLost, match="token"):
+        lease.check()
+
+
+def test_7_a_renewal_sets_the_time_left_and_never_adds(io: SyncIO) -> None:
+    lease = Lease(io, "{t}lease", "{t}token", 60.0, "a")
+    assert lease.acquire()
+    for _ in range(5):
+        assert lease.renew()
+    assert 59_000 < io.client.pttl("{t}lease") <= 60_000
+
+
+def test_7_an_expired_lease_is_not_renewed(io: SyncIO) -> None:
+    lease = Lease(io, "{t}lease", "{t}token", 60.0, "a")
+    assert lease.acquire()
+    io.client.delete("{t}lease")
+    assert not lease.renew()
+    assert not lease.held
+    assert not io.client.exists("{t}lease")
+
+
+# --- 8 and 9: the next owner is never late, and waiting costs nothing --------------------------
+
+
+def test_8_a_lease_that_ends_is_free_for_the_next_at_once(io: SyncIO) -> None:
+    first = Lease(io, "{t}lease", "{t}token", 0.2, "a")
+    second = Lease(io, "{t}lease", "{t}token", 5.0, "b")
+    assert first.acquire()
+    ends = first.deadline
+    wait_until(second.acquire, 2)
+    assert ends - 0.05 <= time.monotonic() < ends + 1
+
+
+def test_8_a_lease_cannot_live_longer_than_its_ttl_when_the_clock_was_set_back(io: SyncIO) -> None:
+    pipe = Pipe(io, ttl=2.0)
+    other, handler = pipe.new_lease("other"), pipe.handler("a")
+    looks: list[Callable[[], Any]] = [
+        other.acquire,
+        handler.rest,
+        lambda: handler.exchange(Outcome(), 1),
+    ]
+    for look in looks:
+        io.client.pexpire(pipe.keys.lease, 7_200_000)  # what a clock set back by 2 h looks like
+        look()
+        assert io.client.pttl(pipe.keys.lease) <= 2000
+
+
+def test_8_back_offs_and_deadlines_are_cut_when_the_clock_was_set_back(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"])
+    handler = pipe.handler("a")
+    hand = handler.exchange(Outcome(), 1)
+    handler.exchange(settle(hand, fail=lambda id: True), 1)
+    far = time.time() * 1000 + 7_200_000
+    io.client.zadd(pipe.keys.later, {b"1:2:x": far})
+    io.client.zadd(pipe.keys.handlers, {"gone": far})
+    handler.rest()
+    assert io.client.zscore(pipe.keys.later, b"1:2:x") < far - 7_000_000
+    assert io.client.zscore(pipe.keys.handlers, "gone") < far - 7_000_000
+
+
+def test_9_a_resting_handler_is_woken_by_the_message_and_only_one_is(io: SyncIO, url: str) -> None:
+    pipe = Pipe(io)
+    clients = [redis.Redis.from_url(url) for _ in range(2)]
+    handlers = []
+    for name, client in zip("ab", clients, strict=True):
+        handler = Handler(SyncIO(client), pipe.keys, pipe.job, name)
+        handler.join()
+        rest = handler.rest()
+        assert rest
+        assert not rest.work
+        assert 0 < rest.seconds <= 1
+        handlers.append(handler)
+    pipe.generator.publish(1, [b"x"])
+    assert handlers[0].wait(5)
+    assert not handlers[1].wait(0.1)
+    for handler, client in zip(handlers, clients, strict=True):
+        handler._io.deafen()  # type: ignore[attr-defined]
+        client.close()
+
+
+def test_9_a_dead_waiter_costs_the_next_one_nothing(io: SyncIO, url: str) -> None:
+    pipe = Pipe(io)
+    io.client.zadd(pipe.keys.bell, {"dead1": 1, "dead2": 2})
+    with redis.Redis.from_url(url) as client:
+        living = SyncIO(client)
+        handler = Handler(living, pipe.keys, pipe.job, "a")
+        handler.join()
+        handler.rest()
+        pipe.generator.publish(1, [b"x"])
+        assert handler.wait(5)
+        living.deafen()
+
+
+def test_9_a_full_queue_wakes_its_generator_at_half(io: SyncIO, url: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        pipe = Pipe(SyncIO(client), max_queue=10)
+        published = pipe.generator.publish(1, [b"x"] * 10)
+        pipe.generator.wait(0)
+        handler = Handler(io, pipe.keys, pipe.job, "a")
+        handler.join()
+        assert published.queue == 10
+        outcome = Outcome()
+        for left in (7, 4):
+            assert io.client.hget(pipe.keys.lease, "room") is not None
+            hand = handler.exchange(outcome, 3)
+            assert hand
+            assert hand.queue == left
+            outcome = settle(hand)
+        assert io.client.hget(pipe.keys.lease, "room") is None
+        assert pipe.io.client
+        pipe.io.deafen()
+        io.deafen()

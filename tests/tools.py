@@ -1,0 +1,123 @@
+"""What several tests use: the check of promise 1, a pipeline in hand, and a bounded wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from distlock.io import SyncIO
+from distlock.keys import Keys
+from distlock.lease import Lease
+from distlock.pipeline import Generator, Hand, Handler, Job, Jobs, Outcome, Records
+
+PLACES = ("queue", "again", "later", "temp", "store", "errors", "taken")
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Look until something is true, and return it; fail after some seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        time.sleep(0.005)
+    return value
+
+
+def partition(client: redis.Redis, keys: Keys) -> dict[str, list[int]]:
+    """Where each id is, read in one MULTI snapshot; fails unless each is in exactly one place."""
+    handlers = [name.decode() for name in client.zrange(keys.handlers, 0, -1)]
+    sequence = int(client.get(keys.sequence) or 0)
+    with client.pipeline(transaction=True) as snapshot:
+        snapshot.get(keys.sequence)
+        snapshot.lrange(keys.queue, 0, -1)
+        snapshot.lrange(keys.again, 0, -1)
+        snapshot.zrange(keys.later, 0, -1)
+        snapshot.hkeys(keys.errors)
+        snapshot.smembers(keys.taken)
+        for handler in handlers:
+            snapshot.hkeys(keys.temp(handler))
+        for bucket in range(sequence // 4096 + 1):
+            snapshot.hkeys(keys.store(bucket))
+        read = snapshot.execute()
+    temps, stores = read[6 : 6 + len(handlers)], read[6 + len(handlers) :]
+    found = {
+        "queue": [int(message.split(b":")[0]) for message in read[1]],
+        "again": [int(message.split(b":")[0]) for message in read[2]],
+        "later": [int(message.split(b":")[0]) for message in read[3]],
+        "errors": [int(id) for id in read[4] if not id.startswith(b"#")],
+        "taken": [int(id) for id in read[5]],
+        "temp": [int(id) for temp in temps for id in temp if id != b"#"],
+        "store": [int(id) for store in stores for id in store],
+    }
+    everywhere = sorted(id for ids in found.values() for id in ids)
+    assert everywhere == list(range(1, int(read[0] or 0) + 1)), found
+    return found
+
+
+class Pipe:
+    """A pipeline with a job that was begun, and what its copies are made of.
+
+    Args:
+        io: where it is.
+        messages: K.
+        max_queue: of its generator.
+        attempts: of each message.
+        ttl: of its leases, seconds.
+    """
+
+    def __init__(
+        self,
+        io: SyncIO,
+        messages: int = 100,
+        max_queue: int = 1000,
+        attempts: int = 3,
+        ttl: float = 5.0,
+    ) -> None:
+        self.io = io
+        self.keys = Keys("test")
+        self.max_queue = max_queue
+        self.ttl = ttl
+        self.jobs = Jobs(io, self.keys)
+        self.records = Records(io, self.keys)
+        self.lease = self.new_lease("first")
+        assert self.lease.acquire()
+        wanted = Job(messages=messages, asked=messages, attempts=attempts)
+        self.job = self.jobs.open(self.lease, wanted)
+        self.jobs.lead(self.lease, self.job)
+        self.generator = self.new_generator(self.lease)
+
+    def new_lease(self, copy: str) -> Lease:
+        """The lease of another copy."""
+        return Lease(self.io, self.keys.lease, self.keys.token, self.ttl, copy)
+
+    def new_generator(self, lease: Lease) -> Generator:
+        """A generator under a lease."""
+        return Generator(self.io, self.keys, lease, self.max_queue)
+
+    def handler(self, name: str) -> Handler:
+        """A handler that has joined."""
+        handler = Handler(self.io, self.keys, self.job, name)
+        handler.join()
+        return handler
+
+    def expire(self, key: str) -> None:
+        """Have the lease end now."""
+        self.io.client.delete(key)
+
+    def die(self, handler: str) -> None:
+        """Have a handler's life end now, as if it had been silent for its ttl."""
+        self.io.client.zadd(self.keys.handlers, {handler: 1})
+
+
+def settle(hand: Hand | None, fail: Callable[[int], bool] = lambda id: False) -> Outcome:
+    """An outcome that stores every message of a hand with its body, or fails it."""
+    outcome = Outcome()
+    for message in hand.messages if hand else []:
+        id, _, body = message.split(b":", 2)
+        if fail(int(id)):
+            outcome.fail(id, '{"exception":"E","message":"m","traceback":"t","handler":"h"}')
+        else:
+            outcome.store(id, int(id) // 4096, body)
+    return outcome
