@@ -21,20 +21,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .text import harmless
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from .pipeline import ErrorRecord, Status, Verdict
-
-
-def harmless(text: str) -> str:
-    """The text with everything unprintable as an escape: `\\x1b`, `\\n`, `\\u202e`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in text
-    )
 
 
 def out(line: str) -> None:

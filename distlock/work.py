@@ -76,14 +76,12 @@ def _imitated(sleep: float, error_rate: float, seed: int) -> Callable[[Message],
     return imitated
 
 
-def encode(result: Any, body: bytes) -> bytes:
-    """The bytes that the store keeps for what a function returned.
+def encode(result: Any) -> bytes:
+    """The bytes that the store keeps for what a function returned, if that is not None.
 
     Raises:
         TypeError, ValueError: JSON cannot express it.
     """
-    if result is None:
-        return body
     if isinstance(result, bytes):
         return result
     if isinstance(result, str):

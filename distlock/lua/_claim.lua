@@ -1,9 +1,9 @@
 -- Fill the hand: one message of a dead hand alone, else retries that are due, then the queue.
 -- In a job with messages above 1 kB they are counted one by one, and a hand ends at 1 MB.
--- Returns the messages, and how many of them the queue gave.
-local function claim(now, name, before)
+-- Returns the messages, the hand's name with their number, and how many of them the queue gave.
+local function claim(now, name, again, later, wide)
   local want, bytes, messages, claimed = tonumber(ARGV[4]), 0, {}, 0
-  local step = before.wide and 1 or want
+  local step = wide and 1 or want
   local function take(pop)
     local some
     repeat
@@ -14,10 +14,10 @@ local function claim(now, name, before)
       end
     until #some == 0 or #messages >= want or bytes >= 1000000
   end
-  if before.again > 0 then
+  if again > 0 then
     messages[1] = redis.call('LPOP', KEYS[4])
   else
-    if before.later > 0 then
+    if later > 0 then
       take(function(count)
         local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, count)
         if #due > 0 then redis.call('ZREM', KEYS[5], unpack(due)) end
@@ -30,11 +30,12 @@ local function claim(now, name, before)
     end
     claimed = #messages - due
   end
+  name = name .. '/' .. #messages
   local fields = {'#', name}
   for i, message in ipairs(messages) do
     fields[2 * i + 1] = string.match(message, '^%d+')
     fields[2 * i + 2] = message
   end
   redis.call('HSET', KEYS[1], unpack(fields))
-  return messages, claimed
+  return messages, name, claimed
 end

@@ -1,18 +1,19 @@
 -- Store, fail or give back each message of the hand; the keys and arguments are those of exchange.
--- Everything is checked before the first write, so a refusal leaves the hand as it was.
+-- A refusal, or an error in the first write, leaves the hand as it was.
 local function settle(now)
-  local failed, returned = tonumber(ARGV[7]), tonumber(ARGV[8])
-  local first, count = 9 + 2 * failed + returned, failed + returned
+  local failed, returned = tonumber(ARGV[8]), tonumber(ARGV[9])
+  local first, count = 10 + 2 * failed + returned, failed + returned
   local at = first
   for i = 10, #KEYS do
-    redis.call('HLEN', KEYS[i])
+    if i > 10 or failed > 0 then redis.call('HLEN', KEYS[i]) end
     count = count + tonumber(ARGV[at]) / 2
     at = at + 1 + ARGV[at]
   end
-  if redis.call('HLEN', KEYS[1]) - 1 ~= count then
+  if tonumber(string.match(ARGV[2], '/(%d+)$')) ~= count then
     return redis.error_reply('HAND the hand has another number of messages')
   end
   if failed > 0 then redis.call('HLEN', KEYS[8]) end
+  redis.call('ZADD', KEYS[2], now + ARGV[5], ARGV[1])
   at = first
   for i = 10, #KEYS do
     redis.call('HSET', KEYS[i], unpack(ARGV, at + 1, at + ARGV[at]))
@@ -20,7 +21,7 @@ local function settle(now)
   end
   local stored = count - failed - returned
   if stored > 0 then redis.call('HINCRBY', KEYS[7], 'stored', stored) end
-  for i = 9, 7 + 2 * failed, 2 do
+  for i = 10, 8 + 2 * failed, 2 do
     local message = redis.call('HGET', KEYS[1], ARGV[i])
     local id, attempt, body = string.match(message, '^(%d+):(%d+):(.*)$')
     attempt = tonumber(attempt)

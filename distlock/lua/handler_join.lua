@@ -11,7 +11,7 @@ redis.call('ZCARD', KEYS[3])
 if ARGV[5] ~= tostring(joins) then return {0, '', joins} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-name = string.format('%s-%.0f', ARGV[3], time[1] * 1000000 + time[2])
+name = string.format('%s-%.0f/0', ARGV[3], time[1] * 1000000 + time[2])
 redis.call('HSET', KEYS[2], '#', name)
 redis.call('ZADD', KEYS[3], now + ARGV[4], ARGV[1])
 return {1, name, redis.call('HINCRBY', KEYS[4], 'joins', 1)}

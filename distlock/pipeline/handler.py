@@ -2,9 +2,10 @@
 
 Rules:
 
-- The server keeps one hand per handler, under a name made of a number from the handler's request
-  and the server's time. `exchange` settles the whole hand, claims the next and renames it, only if
-  the hand is the one the handler means; so whoever was given up for dead cannot store.
+- The server keeps one hand per handler, under a name: a number from the handler's request, the
+  server's time, the number of messages. `exchange` settles the whole hand, claims the next and
+  renames it, only if the hand is the one the handler means; so whoever was given up for dead
+  cannot store.
 - A name that begins with the number just sent is this handler's own lost answer: the exchange was
   done, and its second arrival is answered with what the first one claimed.
 - A handler with nothing to do stands in line for the bell and waits; the answer to `rest` says how
@@ -20,6 +21,7 @@ import secrets
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..io import IO, Argument, run
@@ -31,19 +33,44 @@ JOIN, EXCHANGE, REST = script("handler_join"), script("handler_exchange"), scrip
 BEAT, RECLAIM = script("handler_beat"), script("handler_reclaim")
 LONGEST_REST = 1.0
 """Seconds after which a resting handler looks anew, in case a wake-up was lost."""
+LOOK = 0.05
+"""Seconds between two looks of a busy handler at the lease and at the other handlers."""
 TRACEBACK = 16_000
 """Bytes of a traceback that an error keeps at most, from its end."""
 
 
 def report(error: BaseException, handler: str) -> str:
     """One line of JSON that says what went wrong, for the record of an error."""
-    text = "".join(traceback.format_exception(error))[-TRACEBACK:]
     try:
         message = str(error)[:TRACEBACK]
     except Exception:
         message = "(an exception whose text cannot be had)"
-    shown = {"exception": type(error).__qualname__, "message": message}
-    return json.dumps(shown | {"traceback": text, "handler": handler})
+    kind = type(error).__qualname__
+    text = f"{_traceback(error)}{kind}: {message}\n"[-TRACEBACK:]
+    shown = {"exception": kind, "message": message, "traceback": text, "handler": handler}
+    return json.dumps(shown)
+
+
+def _traceback(error: BaseException) -> str:
+    """Where an exception came from, and before it what caused it, the innermost ten."""
+    text, seen = "", 0
+    while seen < 10:
+        frames = traceback.walk_tb(error.__traceback__)
+        places = ((f.f_code.co_filename, line, f.f_code.co_name) for f, line in frames)
+        text = f"Traceback (most recent call last):\n{_stack(tuple(places))}{text}"
+        earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if earlier is None:
+            break
+        error, seen = earlier, seen + 1
+        text = f"{type(error).__qualname__}: {error}\n\nAnd then:\n\n{text}"
+    return text
+
+
+@lru_cache(256)
+def _stack(places: tuple[tuple[str, int, str], ...]) -> str:
+    """The lines of a traceback; cached, for what fails in a job fails in few places."""
+    stack = traceback.StackSummary.from_list([(*place, None) for place in places])
+    return "".join(stack.format())
 
 
 @dataclass
@@ -76,13 +103,14 @@ class Hand(NamedTuple):
 
     Attributes:
         messages: the next hand, as `id:attempt:body` each.
-        lease_left: seconds the generator's lease has left; 0 when nobody holds it.
+        lease_left: seconds the generator's lease has left, 0 when nobody holds it; None when this
+            exchange did not look, which it does 20 times a second at most.
         dead: a handler whose life is over, or "".
         queue: messages left in the queue.
     """
 
     messages: list[bytes]
-    lease_left: float
+    lease_left: float | None
     dead: str
     queue: int
 
@@ -125,6 +153,7 @@ class HandlerCore:
         self._number = secrets.randbits(40)  # no other handler of this name has the same
         self._seen = 0
         self._contact = 0.0
+        self._looked = 0.0
         self._ttl = round(job.handler_ttl * 1000)
         self._channel = keys.channel(name)
         self._keys = [
@@ -150,18 +179,22 @@ class HandlerCore:
     async def _exchange(self, outcome: Outcome, want: int) -> Hand | None:
         self._number += 1
         began = time.monotonic()
-        keys = self._keys + [self._all.store(bucket) for bucket in outcome.stored]
+        look = began - self._looked > LOOK
+        keys, failed, returned = self._keys, outcome.failed, outcome.returned
         args: list[Argument] = [self.name, self._hand, self._number, want, self._ttl]
-        args += (self.job.attempts, len(outcome.failed) // 2, len(outcome.returned))
-        args += outcome.failed
-        args += outcome.returned
-        for pairs in outcome.stored.values():
+        args += (self.job.attempts, int(look), len(failed) // 2, len(returned))
+        args += failed
+        args += returned
+        for bucket, pairs in outcome.stored.items():
+            keys = [*keys, self._all.store(bucket)]
             args.append(len(pairs))
             args += pairs
         self._hand, left, dead, queue, messages = await self._io.call(EXCHANGE, keys, args)
-        self._contact = began
+        self._contact, self._looked = began, began if look else self._looked
         self.joined = bool(self._hand) and want > 0
-        return Hand(messages, left / 1000, dead.decode(), queue) if self._hand else None
+        if not self._hand:
+            return None
+        return Hand(messages, left / 1000 if left >= 0 else None, dead.decode(), queue)
 
     async def _rest(self) -> Rest | None:
         began = time.monotonic()

@@ -96,41 +96,44 @@ class Handling:
 
     def _process(self, messages: list[bytes]) -> Outcome:
         """Handle the messages of one hand, and decide how many to want next."""
-        outcome, state, monotonic = Outcome(), self._context.state, time.monotonic
-        io, limit = self._context.io, self._limit
-        state.hand = len(messages)
+        outcome, context, limit = Outcome(), self._context, self._limit
+        io, monotonic, call = context.io, time.monotonic, self._work.call
+        context.state.hand = len(messages)
         began = monotonic()
-        for done, message in enumerate(messages):
+        for done, raw in enumerate(messages):
             if done and (io.stopping or monotonic() - began > limit):
                 outcome.give_back(messages[done:])
                 break
-            self._one(message, outcome)
+            id, attempt, body = raw.split(b":", 2)
+            number = int(id)
+            try:
+                result = call(Message(number, body, int(attempt)))
+                kept = body if result is None else self._encoded(result)
+            except (Exception, TimeLimitExceeded) as error:
+                last = int(attempt) >= self.handler.job.attempts  # else the report is not kept
+                outcome.fail(id, report(error, context.name) if last else "")
+            else:
+                outcome.store(id, number // BUCKET, kept)
         took = monotonic() - began
-        done = len(messages) - len(outcome.returned)
-        self._since_try += done
-        if took <= limit:
-            self._want = min(self._want * 2, self._settings.batch)
-        else:
-            self._want = max(1, int(done * limit / took))
+        self._count(outcome, len(messages) - len(outcome.returned), took)
         return outcome
 
-    def _one(self, raw: bytes, outcome: Outcome) -> None:
-        """Handle one message: store what the function returns, or fail it."""
-        id, attempt, body = raw.split(b":", 2)
-        number = int(id)
-        try:
-            result = self._work.call(Message(number, body, int(attempt)))
-            kept = body if result is None else encode(result, body)
-            if len(kept) > self._settings.max_body:
-                most = self._settings.max_body
-                raise ValueError(f"the result has {len(kept)} bytes, --max-body is {most}")
-        except (Exception, TimeLimitExceeded) as error:
-            last = int(attempt) >= self.handler.job.attempts  # else the report is not kept
-            outcome.fail(id, report(error, self._context.name) if last else "")
-            self._context.state.failed += 1
+    def _encoded(self, result: object) -> bytes:
+        kept, most = encode(result), self._settings.max_body
+        if len(kept) > most:
+            raise ValueError(f"the result has {len(kept)} bytes, --max-body is {most}")
+        return kept
+
+    def _count(self, outcome: Outcome, done: int, took: float) -> None:
+        """Note what was done in how many seconds, and decide how many messages to want next."""
+        failed = len(outcome.failed) // 2
+        self._context.state.failed += failed
+        self._context.state.stored += done - failed
+        self._since_try += done
+        if took <= self._limit:
+            self._want = min(self._want * 2, self._settings.batch)
         else:
-            outcome.store(id, number // BUCKET, kept)
-            self._context.state.stored += 1
+            self._want = max(1, int(done * self._limit / took))
 
     def _may_try(self, hand: Hand) -> bool:
         return not hand.messages or self._since_try >= self._settings.try_every
