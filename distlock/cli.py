@@ -13,15 +13,28 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Any
 
 import click
 
 from . import __version__, modes
 from .errors import DistlockError, UsageError
-from .options import CONNECTION, MODES, RUN, Connection, given, names_of, options
+from .options import (
+    CONNECTION,
+    MODES,
+    OUTPUT,
+    PROGRAM,
+    RUN,
+    Connection,
+    given,
+    names_of,
+    options,
+)
+from .text import harmless, mask
 
-PROGRAM = os.path.basename(sys.argv[0]) or "distlock"
+LONGEST = 1000
+"""Characters of an error's line: what the user gave may be longer."""
 HELP = """One copy of the application: the first copy generates messages, all others handle them.
 
 Start it in several terminals. Kill any of them: nothing is lost, nothing is stored twice.
@@ -68,7 +81,7 @@ def cli(ctx: click.Context, /, **said: Any) -> None:
     elif said["clean_temp"]:
         modes.clean_temp(connection, drop=said["clean_temp"] == "drop")
     else:
-        sys.exit(modes.run_copy(connection, mine, said, PROGRAM))
+        sys.exit(modes.run_copy(connection, mine, said))
 
 
 # --- subcommands -----------------------------------------------------------------------------
@@ -127,41 +140,53 @@ def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
     """See it all: four copies, two killed, the server killed once, nothing lost."""
     from .demo import show
 
-    connection = Connection(ctx, dict(os.environ))
+    connection = Connection(ctx, {})  # REDIS_URL names a server for the other commands
     if connection.named():
         raise UsageError("demo has a server of its own, never yours: leave --url and --host out")
     sys.exit(show(messages, connection.as_json))
 
 
 @cli.group()
-def server() -> None:
+@click.pass_context
+def server(ctx: click.Context) -> None:
     """The embedded server: start, stop or show it."""
+    if Connection(ctx, {}).named():
+        raise UsageError("server is about the embedded server: leave --url, --host and --port out")
 
 
 @server.command("start")
-def server_start() -> None:
+@options(OUTPUT)
+@click.pass_context
+def server_start(ctx: click.Context, /, **said: Any) -> None:
     """Start the embedded server, if it does not run."""
     from .server import Embedded, home
-    from .view import out
+    from .view import result
 
     embedded = Embedded(home())
-    how = "started" if embedded.start() else "runs already"
-    out(f"embedded server {how}: process {embedded.pid()}, {embedded.url}")
+    started = embedded.start()
+    numbers = {"started": started, "pid": embedded.pid(), "url": embedded.url}
+    how = "started" if started else "runs already"
+    text = f"embedded server {how}: process {numbers['pid']}, {embedded.url}"
+    result(numbers, text, Connection(ctx, {}).as_json)
 
 
 @server.command("stop")
-def server_stop() -> None:
+@options(OUTPUT)
+@click.pass_context
+def server_stop(ctx: click.Context, /, **said: Any) -> None:
     """Stop the embedded server; its data stays for the next start."""
     from .server import Embedded, home
-    from .view import out
+    from .view import result
 
     stopped = Embedded(home()).stop()
-    out("embedded server stopped; its data stays" if stopped else "no embedded server runs")
+    text = "embedded server stopped; its data stays" if stopped else "no embedded server runs"
+    result({"stopped": stopped}, text, Connection(ctx, {}).as_json)
 
 
 @server.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print for machines.")
-def server_status(as_json: bool) -> None:
+@options(OUTPUT)
+@click.pass_context
+def server_status(ctx: click.Context, /, **said: Any) -> None:
     """Say whether the embedded server runs, and where."""
     from .server import Embedded, home
     from .view import result
@@ -172,7 +197,7 @@ def server_status(as_json: bool) -> None:
     text = f"embedded server runs: process {pid}, {embedded.url}"
     if pid is None:
         text = f"no embedded server runs; its folder is {embedded.folder}"
-    result(numbers | {"url": embedded.url}, text, as_json)
+    result(numbers | {"url": embedded.url}, text, Connection(ctx, {}).as_json)
 
 
 # --- the way out -----------------------------------------------------------------------------
@@ -181,6 +206,8 @@ def server_status(as_json: bool) -> None:
 def main() -> None:
     """Run the program and exit with its code."""
     debug = "--debug" in sys.argv
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know less than UTF-8
     try:
         cli(prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as shown:
@@ -189,19 +216,27 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted", 130, debug)
     except click.ClickException as error:
-        fail(f"{error.format_message()} (--help says what there is)", 2, debug)
+        # it may quote a URL that stands where none belongs
+        fail(f"{mask(error.format_message())} (--help says what there is)", 2, debug)
     except DistlockError as error:
         fail(str(error), error.exit_code, debug)
-    except BrokenPipeError:
+    except OSError as error:
+        # what is still in the buffer must not fail once more at the exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        fail(f"{error}: mend that and start again; nothing is lost", 1, debug)
+    except Exception as error:
+        what = f"unexpected {type(error).__name__}: {error}"
+        fail(f"{what}: --debug shows where; please report it", 1, debug)
 
 
 def fail(line: str, code: int, debug: bool) -> None:
     """End the program with one line on stderr."""
-    from .view import harmless
-
     if debug:
         traceback.print_exc()
-    print(f"{PROGRAM}: {harmless(line)}", file=sys.stderr)
+    line = harmless(line)
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 200]} ... {line[-200:]}"  # the remedy stands at the end
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
     sys.exit(code)

@@ -5,8 +5,8 @@ Rules:
 - Connections have short timeouts and no retries of redis-py's: with its defaults a refused port
   costs 4 s, a frozen server 25 s, and a wrong password is retried as if it were a network fault.
   io.py sends again instead, within the caller's patience.
-- A server is checked before the first write: version, role, eviction policy, the types of the
-  keys in our names and the rights of the user.
+- A server is checked before the first write: version, role, the types of the keys in our names and
+  the rights of the user.
 - `explain` turns whatever the server or the network says into one of our errors; a password never
   appears in it.
 """
@@ -25,8 +25,11 @@ from . import scripts
 from .errors import DistlockError, ServerUnfit, ServerUnreachable, UsageError
 from .io import SyncIO, run
 from .keys import TYPES, Keys
+from .text import mask
 
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
+DIRECT = ("HKEYS", "HMGET", "SSCAN", "SUBSCRIBE")
+"""Commands that are sent by themselves and stand in no script."""
 
 
 def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> redis.Redis:
@@ -40,25 +43,40 @@ def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> red
     Raises:
         UsageError: the URL is none, or is of another kind.
     """
-    if not re.match(r"(rediss?|unix)://", url):
-        raise UsageError(f"{mask(url)!r} is no URL of a server: use redis://, rediss:// or unix://")
+    check_url(url)
     try:
-        port = urlsplit(url).port
-        if port == 0:
-            raise ValueError("Port out of range 0-65535")
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url,
             socket_timeout=timeout,
             socket_connect_timeout=connect_timeout,
             retry=Retry(NoBackoff(), 0),
         )
-    except (ValueError, TypeError) as error:
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # else it shows at the first command only
+    except (ValueError, TypeError, said.RedisError) as error:
         raise UsageError(f"{mask(url)!r} cannot be used: {error}; see --help") from error
+    return client
 
 
-def mask(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+def check_url(url: str) -> None:
+    """Raise UsageError for a URL of another kind, and for what redis-py would misread.
+
+    The error of `urlsplit` is not passed on: it may quote a part of the password.
+    """
+    if not re.match(r"(rediss?|unix)://", url):
+        raise UsageError(f"{mask(url)!r} is no URL of a server: use redis://, rediss:// or unix://")
+    try:
+        parts = urlsplit(url)
+        fits = parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"{mask(url)!r} cannot be used: a port is 1 to 65535, and in a password special "
+            "characters are written like %2F for /"
+        )
+    if parts.scheme != "unix" and not re.fullmatch(r"[/\d]*", parts.path):
+        raise UsageError(f"{mask(url)!r} cannot be used: the database after / is a number")
 
 
 def answers(url: str) -> bool:
@@ -75,13 +93,14 @@ def answers(url: str) -> bool:
         return True
 
 
-def check(url: str, keys: Keys, unsafe: bool = False) -> str:
-    """Check that a server is fit for a pipeline, without changing anything; takes at most 2 s.
+def check(url: str, keys: Keys) -> str:
+    """Check that a server is fit for a pipeline, without changing anything.
+
+    A server that is silent is given up in time for the program to end within 2 s of its start.
 
     Args:
         url: the server.
         keys: the pipeline's keys.
-        unsafe: accept an eviction policy that may delete our keys.
 
     Returns:
         What answers there, such as `Valkey 9.1.2`.
@@ -90,43 +109,45 @@ def check(url: str, keys: Keys, unsafe: bool = False) -> str:
         ServerUnreachable: nobody answers, or not to us.
         ServerUnfit: too old, read-only, too few rights, foreign keys in our places.
     """
-    with connect(url, timeout=1.5) as client:
-        io = SyncIO(client, patience=0)
+    ours = [*keys.pick(TYPES), keys.store(0)]
+    args = [*TYPES.values(), "hash", *scripts.commands(), *DIRECT]
+    with connect(url, timeout=1.2, connect_timeout=1.2) as client:
         try:
-            kind = _check_version(client)
-            names = list(TYPES)
-            foreign, refused = run(
-                io.call(
-                    scripts.script("server_check"),
-                    keys.pick(names),
-                    [*(TYPES[name] for name in names), *scripts.commands()],
-                )
-            )
+            kind = _check_version(client, mask(url))
+            call = SyncIO(client, patience=0).call(scripts.script("server_check"), ours, args)
+            foreign, refused = run(call)
         except (said.RedisError, ServerUnreachable) as error:
             raise explain(error, url) from error
     if refused:
-        missing = " ".join(f"+{command.decode().lower()}" for command in refused)
-        raise ServerUnfit(f"this user may not run all that is needed: ACL SETUSER ... {missing}")
+        rights = [f"+{command.decode().lower()}" for command in refused]
+        if {"+publish", "+subscribe"}.intersection(rights):
+            rights.append("&distlock:*")  # it may be the channels alone that are missing
+        raise ServerUnfit(
+            f"{mask(url)}: this user may not do all that is needed: "
+            f"ACL SETUSER ... {' '.join(rights)}"
+        )
     for key, found in foreign:
         raise ServerUnfit(
-            f"key {key.decode()} holds a {found.decode()} that is not ours: take another --name, "
-            "or delete it if nobody needs it"
+            f"{mask(url)}: key {key.decode()} holds a {found.decode()} that is not ours: take "
+            "another --name, or delete it if nobody needs it"
         )
     return kind
 
 
-def _check_version(client: redis.Redis) -> str:
-    """Raise ServerUnfit if the server is too old, read-only or may evict; return what it is."""
+def _check_version(client: redis.Redis, where: str) -> str:
+    """Raise ServerUnfit if the server is too old or read-only; return what it is."""
     info = client.info("server") | client.info("replication")
     kind = "valkey" if "valkey_version" in info else "redis"
     version = str(info[f"{kind}_version"])
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if numbers < OLDEST[kind]:
         needed = ".".join(map(str, OLDEST[kind]))
-        raise ServerUnfit(f"{kind} {version} is too old: version {needed} or later is needed")
+        raise ServerUnfit(
+            f"{where}: {kind} {version} is too old: version {needed} or later is needed"
+        )
     if info.get("role") == "slave" and str(info.get("slave_read_only", 1)) == "1":
         host, port = info.get("master_host"), info.get("master_port")
-        raise ServerUnfit(f"this is a read-only replica: name its primary, {host}:{port}")
+        raise ServerUnfit(f"{where}: this is a read-only replica: name its primary, {host}:{port}")
     return f"{kind.capitalize()} {version}"
 
 
@@ -145,7 +166,7 @@ def explain(error: Exception, url: str) -> DistlockError:
         return error
     where, text = mask(url), _line(error)
     for kinds, pattern, remedy, result in _REMEDIES:
-        if isinstance(error, kinds) and re.search(pattern, text):
+        if isinstance(error, kinds) and re.search(pattern, f"{where.partition(':')[0]}: {text}"):
             return result(f"{where}: {remedy.format(text=text)}")
     return ServerUnfit(f"{where}: the server refused: {text}")
 
@@ -155,9 +176,10 @@ def _line(error: Exception) -> str:
 
 
 _DENIED = (said.AuthenticationError, said.AuthorizationError)
+_SILENT = (said.ConnectionError, said.TimeoutError, ServerUnreachable)
 _REMEDIES: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str, type[DistlockError]]]
 _REMEDIES = [
-    (said.RedisError, r"NOAUTH|without any password|Authentication required",
+    (said.RedisError, r"NOAUTH|client already authenticated|Authentication required",
      "a password is needed: put it into REDIS_URL", ServerUnreachable),
     (_DENIED, r"", "user or password is wrong: check REDIS_URL", ServerUnreachable),
     (said.RedisError, r"WRONGPASS|invalid (username|password)",
@@ -172,10 +194,15 @@ _REMEDIES = [
     (said.RedisError, r"WRONGTYPE",
      "a key in our name holds something that is not ours: take another --name, or delete it "
      "({text})", ServerUnfit),
+    (said.RedisError, r"unknown command.*HELLO",
+     "the server is too old: Redis 6.2, Valkey 7.2 or later is needed", ServerUnfit),
+    (said.RedisError, r"DB index", "there is no such database ({text}): take another --db",
+     UsageError),
     (said.RedisError, r"MISCONF|NOREPLICAS|disk",
      "the server refuses to write: {text}", ServerUnfit),
-    ((said.ConnectionError, ServerUnreachable), r"(?i)ssl|certificate",
-     "TLS failed: {text}; use rediss:// for a TLS server, redis:// for a plain one",
+    (_SILENT, r"(?i)ssl|certificate|^rediss:.*(timeout|closed|reset|no such file)",
+     "TLS failed: {text}; use rediss:// for a TLS server, redis:// for a plain one, and "
+     "?ssl_ca_certs=FILE for an authority of your own",
      ServerUnreachable),
     ((said.ConnectionError, ServerUnreachable), r"(?i)closed by server|reset by|protocol error",
      "the server hangs up ({text}); if it speaks TLS use rediss://", ServerUnreachable),

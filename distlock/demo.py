@@ -32,7 +32,8 @@ from .keys import Keys
 from .pipeline import Records, Status, Verdict, Verifier
 from .place import Place
 from .server import Embedded
-from .view import Drawing, View, harmless
+from .text import harmless
+from .view import Drawing, View
 
 COPIES = 4
 TTL = 2.0

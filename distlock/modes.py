@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import DistlockError, UsageError
-from .options import Connection
+from .options import PROGRAM, Connection
 
 if TYPE_CHECKING:
     from .io import SyncIO
@@ -31,16 +31,13 @@ COPY = ("renew_every", "ttl", "try_every", "interval", "batch", "max_queue", "ma
 WORK = ("sleep", "error_rate", "time_limit")
 
 
-def run_copy(
-    connection: Connection, mine: dict[str, Any], said: dict[str, Any], program: str
-) -> int:
+def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any]) -> int:
     """Be one copy until the job is done or a signal ends it.
 
     Args:
         connection: the server and the pipeline.
         mine: the options that were given.
         said: all options, with their defaults.
-        program: how this program was called.
 
     Returns:
         The exit code.
@@ -59,7 +56,7 @@ def run_copy(
     source = source_of(said)
     work(said["handle"], seed=0, **handling).close()  # a wrong function is said before anything
     view = View(connection.as_json, copy_name())
-    with opened(connection, view, program) as (place, io):
+    with opened(connection, view) as (place, io):
         if said["reset"]:
             reset(connection, io, said["yes"])
         elif tell_if_done(connection, io):
@@ -74,7 +71,8 @@ def run_copy(
 
         with view.picture(draw):
             code = process.run(source, lambda seed: work(said["handle"], seed=seed, **handling))
-        summary(connection, io, process.context.state)
+        if not process.context.state.left_behind:
+            summary(connection, io, process.context.state)
     return code
 
 
@@ -94,15 +92,12 @@ def source_of(said: dict[str, Any]) -> Callable[[int], Source]:
 
 
 @contextmanager
-def opened(
-    connection: Connection, view: View | None = None, program: str = "distlock"
-) -> Iterator[tuple[Place, SyncIO]]:
+def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[Place, SyncIO]]:
     """A server that was checked, and an IO to it; what the server refuses becomes one line.
 
     Args:
         connection: which server.
         view: told which server it is; without one, only when it had to be started.
-        program: how this program was called.
     """
     from redis.exceptions import RedisError
 
@@ -114,9 +109,9 @@ def opened(
     try:
         kind = check(place.url, connection.keys)
         if view:
-            view.say("server", place.line(kind, program))
+            view.say("server", place.line(kind, PROGRAM))
         elif place.started:
-            View(connection.as_json).say("server", place.line(kind, program))
+            View(connection.as_json).say("server", place.line(kind, PROGRAM))
         with connect(place.url) as client:
             yield place, SyncIO(client, patience=2.0)
     except (RedisError, DistlockError) as error:
@@ -144,18 +139,18 @@ def tell_if_done(connection: Connection, io: SyncIO) -> bool:
 
 def reset(connection: Connection, io: SyncIO, yes: bool) -> None:
     """Delete the job, after asking."""
-    from . import worker
-    from .pipeline import Records
+    from .pipeline import Jobs
 
-    status = Records(io, connection.keys).status()
-    if status.job is None and not status.sequence:
+    jobs, name = Jobs(io, connection.keys), connection.keys.name
+    if not jobs.there():
         return
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("--reset deletes a job and nobody is there to ask: add --yes")
-        question = f"Delete job {connection.keys.name!r} and its {status.sequence:,} messages?"
-        click.confirm(question, abort=True, err=True)
-    worker.reset(io, connection.keys)
+        question = f"Delete job {name!r} and its {jobs.sequence():,} messages?"
+        if not click.confirm(question, err=True):
+            raise DistlockError(f"job {name!r} stays as it is, for the answer was no")
+    jobs.reset()
 
 
 def summary(connection: Connection, io: SyncIO, state: State) -> None:
@@ -198,9 +193,10 @@ def retry_errors(connection: Connection) -> None:
 
     with opened(connection) as (_, io):
         records, count = Records(io, connection.keys), 0
-        last = records.last_error()
-        for first in range(1, last + 1, 100):
-            count += records.retry(range(first, min(first + 100, last + 1)))
+        following, last = 1, records.last_error()
+        while following <= last:
+            following, more = records.retry(following, last)
+            count += more
     text = f"{count:,} errors are back in the queue" if count else "there are no errors"
     result({"retried": count}, text, connection.as_json)
 

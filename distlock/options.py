@@ -10,16 +10,23 @@ Rules:
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from .errors import UsageError
 from .keys import Keys
-from .place import Place, find
 
+if TYPE_CHECKING:
+    from .place import Place
+
+PROGRAM = os.path.basename(sys.argv[0]) or "distlock"
+if PROGRAM == "__main__.py":
+    PROGRAM = "python -m distlock"
 F = TypeVar("F", bound=Callable[..., Any])
 DAY = 86_400.0
 
@@ -79,10 +86,16 @@ class Mode(click.ParamType[str]):
         raise click.BadParameter(text, ctx, param)
 
 
+OUTPUT = [
+    click.option("--json", "as_json", is_flag=True, help="Print for machines."),
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+]
 CONNECTION = [
     click.option("--host", metavar="HOST", help="Server to use.  [default: localhost]"),
     click.option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="[default: 6379]"),
-    click.option("--db", type=click.IntRange(0), metavar="N", help="Database.  [default: 0]"),
+    click.option(
+        "--db", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Database.  [default: 0]"
+    ),
     click.option(
         "--url",
         metavar="URL",
@@ -90,8 +103,7 @@ CONNECTION = [
         "where a password is not seen by others.",
     ),
     click.option("--name", metavar="NAME", help="Pipeline to use.  [default: demo]"),
-    click.option("--json", "as_json", is_flag=True, help="Print for machines."),
-    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    *OUTPUT,
 ]
 RUN = [
     click.option(
@@ -239,14 +251,18 @@ class Connection:
 
     def place(self) -> Place:
         """The server to use; starts the embedded one if there is no other."""
+        from .place import find  # imports redis, which takes a while
+
         return find(self.named(), self._said.get("db"))
 
     def named(self) -> str | None:
         """The URL of the server that the user named, or None."""
         url, host, port = (self._said.get(option) for option in ("url", "host", "port"))
-        if url and (host or port):
+        if host == "":
+            raise UsageError("--host is empty: name a host, or leave it out")
+        if url is not None and (host or port):
             raise UsageError("--url and --host or --port name two servers: leave one out")
-        if url:
+        if url is not None:
             return str(url)
         if host or port:
             host = f"[{host}]" if host and ":" in host else host

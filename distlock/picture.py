@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from .view import harmless
+from .text import harmless
 
 if TYPE_CHECKING:
     from .demo import Child, Story

@@ -8,11 +8,12 @@ answer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from .connect import answers, mask
+from .connect import answers, check_url
 from .errors import UsageError
 from .server import Embedded, home
+from .text import mask
 
 LOCAL = "redis://localhost:6379"
 
@@ -59,6 +60,7 @@ def find(named: str | None, db: int | None = None) -> Place:
         ServerUnreachable: there is none, and none can be started.
     """
     if named is not None:
+        check_url(named)
         return Place(_with_db(named, db))
     embedded = Embedded(home())
     if not embedded.alive() and answers(LOCAL):
@@ -79,4 +81,4 @@ def _with_db(url: str, db: int | None) -> str:
     ):
         raise UsageError(f"--db {db} and {mask(url)!r} name two databases: leave one out")
     query["db"] = str(db)
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"

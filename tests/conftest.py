@@ -29,6 +29,8 @@ from distlock.server import Embedded
 ROOT = Path(__file__).parents[1]
 NOWHERE = "redis://localhost:1"
 """Where no server is: a test that names none never meets one of the developer's."""
+ONE_KIND = pytest.mark.parametrize("real", ["valkey"], indirect=True, scope="session")
+"""Marks a test that every kind of server would answer alike."""
 BINARIES = {"valkey": str(get_binary_path()), "redis": shutil.which("redis-server") or ""}
 
 

@@ -215,7 +215,7 @@ def test_3_and_4_a_copy_that_was_stopped_for_two_ttls_has_nothing_accepted(
     options = ("--messages", "4000", "--ttl", "0.5", "--handler-ttl", "0.5", "--sleep", "0.001")
     options += ("--max-queue", "200")
     copies = [copy(*options) for _ in range(3)]
-    wait_until(lambda: watch.status().stored > 100)
+    wait_until(lambda: watch.status().stored > 100 and len(watch.status().handlers) == 2)
     name = watch.generator()
     victim = next(p for p in copies if is_of(name, p) == (role == "generator"))
     victim.send_signal(signal.SIGSTOP)

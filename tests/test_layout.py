@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "message"},
+    {"errors", "message", "text"},
     {"keys"},
     {"scripts", "server"},
     {"io"},

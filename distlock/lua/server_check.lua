@@ -9,7 +9,7 @@ for i, key in ipairs(KEYS) do
 end
 for i = #KEYS + 1, #ARGV do
   -- Redis 6.2 cannot say; there a refusal shows itself later
-  if redis.acl_check_cmd and not redis.acl_check_cmd(ARGV[i], KEYS[1], '1', '1') then
+  if redis.acl_check_cmd and not redis.acl_check_cmd(ARGV[i], KEYS[1], KEYS[1], KEYS[1]) then
     refused[#refused + 1] = ARGV[i]
   end
 end

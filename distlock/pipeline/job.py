@@ -133,17 +133,24 @@ class JobsCore:
             lease.lose()
             raise LeaseLost("the lease has gone on before the job could be shrunk")
 
-    async def _reset(self, job: Job | None, sequence: int, handlers: list[str]) -> None:
-        """Delete everything but the last token, page by page."""
-        keys, last = self._keys, sequence // BUCKET
-        rest = [keys.temp(handler) for handler in handlers]
-        rest += (keys.store(bucket) for bucket in range(last + 1))
+    async def _sequence(self) -> int:
+        return int(await self._io.command("GET", self._keys.sequence) or 0)
+
+    async def _there(self) -> bool:
+        return bool(await self._io.command("EXISTS", self._keys.job, self._keys.sequence))
+
+    async def _reset(self) -> None:
+        """Delete everything but the last token, page by page, whatever the record's format."""
+        keys = self._keys
+        id = await self._io.command("HGET", keys.job, "id") or b""
+        handlers = await self._io.command("ZRANGE", keys.handlers, 0, -1)
+        rest = [keys.temp(handler.decode()) for handler in handlers]
+        rest += (keys.store(bucket) for bucket in range(await self._sequence() // BUCKET + 1))
         rest += keys.pick(["queue", "again", "later", "errors", "taken", "bell", "stats"])
         rest += [keys.handlers, keys.sequence]
         fixed = keys.pick(["job", "lease", "handlers"])
         for at in range(0, len(rest), 500):
-            args = (job.id if job else "",)
-            state = await self._io.call(RESET, fixed + rest[at : at + 500], args)
+            state = await self._io.call(RESET, fixed + rest[at : at + 500], (id,))
             if state == -1:
                 raise DistlockError(
                     f"job {keys.name!r} has a copy at work: end it first (a killed one counts as "
@@ -172,6 +179,14 @@ class Jobs(JobsCore):
         """Say that the source ended after so many messages; raises LeaseLost."""
         return run(self._shrink(lease, messages))
 
-    def reset(self, job: Job | None, sequence: int, handlers: list[str]) -> None:
+    def sequence(self) -> int:
+        """The id of the last generated message."""
+        return run(self._sequence())
+
+    def there(self) -> bool:
+        """Whether there is a job, or what a reset that was cut short has left of one."""
+        return run(self._there())
+
+    def reset(self) -> None:
         """Delete the pipeline; raises DistlockError while a copy is alive."""
-        return run(self._reset(job, sequence, handlers))
+        return run(self._reset())

@@ -21,6 +21,8 @@ from ..keys import BUCKET, Keys
 from ..scripts import script
 
 PAGE, ASK = script("verify_page"), script("verify_ask")
+PLACES = ("store", "errors", "taken", "temp", "later", "again", "queue")
+"""Where an id can be, in the order of reading."""
 SHOWN = 20
 """Examples of each kind that a verdict names."""
 
@@ -75,11 +77,11 @@ class VerifierCore:
 
     async def _verify(self) -> Verdict:
         began = time.monotonic()
-        verdict = Verdict(await self._sequence())
+        verdict = Verdict(await self._sequence(), dict.fromkeys(PLACES, 0))
         seen = bytearray(verdict.sequence + 1)
         odd: set[bytes] = set()  # what is no id, or in the wrong bucket
         async for place, ids in self._places(verdict.sequence):
-            verdict.places[place] = verdict.places.get(place, 0) + len(ids)
+            verdict.places[place] += len(ids)
             _tick(seen, ids, odd)
             self._progress(sum(verdict.places.values()), verdict.sequence)
         for text in sorted(odd):
@@ -107,7 +109,7 @@ class VerifierCore:
         for handler in await self._handlers():
             ids = await self._io.command("HKEYS", keys.temp(handler))
             yield "temp", [id for id in ids if id != b"#"]
-        for place in ("later", "again", "queue"):
+        for place in PLACES[4:]:
             async for ids in self._pages(keys.prefix + place):
                 yield place, ids
 

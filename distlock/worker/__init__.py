@@ -11,6 +11,6 @@ share, `process` ties a copy to signals and to a server, `operator` does what a 
 
 from .context import Context, Settings, State
 from .copy import Copy
-from .operator import clean_temp, reset
+from .operator import clean_temp
 
-__all__ = ["Context", "Copy", "Settings", "State", "clean_temp", "reset"]
+__all__ = ["Context", "Copy", "Settings", "State", "clean_temp"]

@@ -96,10 +96,11 @@ class Copy:
 
     def _open(self) -> Job:
         """Read the job, or write it under the lease."""
-        pause = 0.02
+        pause, wanted = 0.02, None
         while (job := self._jobs.read()) is None:
+            wanted = wanted or self._wanted()  # may read a whole file, and refuse it
             if self._lease.acquire():
-                job = self._begin()
+                job = self._begin(wanted)
                 break
             self._context.io.sleep_now(pause)  # the owner is about to write it
             pause = min(pause * 2, 0.25)
@@ -113,10 +114,8 @@ class Copy:
             self._context.say("handler", text, messages=job.messages)
         return job
 
-    def _begin(self) -> Job:
+    def _begin(self, wanted: Job) -> Job:
         try:
-            with Background(lambda: self._lease.keep(self._side), self._lease.ttl / 6):
-                wanted = self._wanted()  # reads a whole file
             job = self._jobs.open(self._lease, wanted)
         except BaseException:
             self._lease.release()

@@ -109,7 +109,7 @@ class Generating:
             first += len(batch)
             state.generated += len(batch)
             self._room = self._settings.max_queue - published.queue
-            if self._room <= 0:
+            if self._room <= 0 and first <= self._job.messages:
                 self._wait_for_room(published)
             if self._context.io.stopping:
                 return first - 1

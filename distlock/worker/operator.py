@@ -1,22 +1,11 @@
-"""What an operator asks for: begin anew, empty the hands of the dead."""
+"""What an operator asks for: empty the hands of the dead."""
 
 from __future__ import annotations
 
 from ..errors import DistlockError
 from ..io import SyncIO
 from ..keys import Keys
-from ..pipeline import Handler, Job, Jobs, Records
-
-
-def reset(io: SyncIO, keys: Keys) -> Job | None:
-    """Delete a pipeline that nobody works on; returns the job that it had.
-
-    Raises:
-        DistlockError: a copy is alive.
-    """
-    jobs, status = Jobs(io, keys), Records(io, keys).status()
-    jobs.reset(status.job, status.sequence, list(status.handlers))
-    return status.job
+from ..pipeline import Handler, Records
 
 
 def clean_temp(io: SyncIO, keys: Keys, drop: bool) -> dict[str, int]:
