@@ -1,0 +1,224 @@
+"""The README is true: every command block in it is run, and what it shows is what comes out.
+
+Each section (`##`) runs by itself, in a folder that looks like a clone and on an embedded server:
+
+- a `sh` block runs as written; one that begins with `# in each terminal` runs three times at once;
+- of a line that sets up a venv, the program part runs, with the Python that runs the tests;
+- a `python` block is saved under the name in its first line, for the `sh` blocks after it;
+- a `text` block is in the output of the `sh` block before it, up to its numbers;
+- any other block fails: nothing would test it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from distlock.errors import DistlockError
+from distlock.server import Embedded
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SETUP_AND_DEMO = (
+    "python3 -m venv .venv && .venv/bin/pip install -qr requirements.txt "
+    "&& .venv/bin/python app_start.py demo"
+)
+SETUP_AND_TESTS = (
+    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' "
+    "&& .venv/bin/python -m pytest -q"
+)
+EACH_TERMINAL = "# in each terminal\n"
+SECONDS = 300
+"""After this a block counts as endless."""
+SHORTER = {
+    "python app_start.py demo": "python app_start.py demo --messages 2000",
+    "python -m pytest -q": f"cd {shlex.quote(str(ROOT))} && python -m pytest -q --collect-only",
+    "python -m bench.pipeline": "python -m bench.pipeline --quick --only reclaim",
+}
+"""What would run for long, or run this test in itself."""
+
+
+class Block(NamedTuple):
+    """One fenced block."""
+
+    section: str
+    language: str
+    text: str
+
+
+def parse(readme: str) -> Iterator[Block]:
+    section, language, lines = "", None, list[str]()
+    for line in readme.splitlines(keepends=True):
+        if line.startswith("```"):
+            if language is not None:
+                yield Block(section, language, "".join(lines))
+            language, lines = line[3:].strip() if language is None else None, []
+        elif language is not None:
+            lines.append(line)
+        elif line.startswith("## "):
+            section = line[3:].strip()
+    assert language is None, f"a block of section {section!r} has no end"
+
+
+BLOCKS = list(parse(README))
+SECTIONS = list(dict.fromkeys(block.section for block in BLOCKS))
+
+
+def command(line: str) -> str:
+    """The line as it is run here."""
+    line = re.sub(r"^python3 -m venv .* && \.venv/bin/(?=python )", "", line)
+    line = re.sub(r"^(\.venv/bin/)?pip install [^&]*$", "true", line)
+    for start, instead in SHORTER.items():
+        if line.startswith(start):
+            return instead + line.removeprefix(start)
+    return line
+
+
+def shape(text: str) -> str:
+    """The text without its numbers and the width of its gaps."""
+    return re.sub(r"[ \t]+", " ", re.sub(r"\d[\d,.]*", "#", text))
+
+
+class Clone:
+    """A folder that looks like a clone with its venv, on an embedded server of its own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dl-", dir="/tmp"))
+        self.embedded = Embedded(self.folder / "server")
+        for name in ("app_start.py", "bench"):
+            (self.folder / name).symlink_to(ROOT / name)
+        self._program("python", f'exec {shlex.quote(sys.executable)} "$@"')
+        self._program("distlock", f'exec {shlex.quote(sys.executable)} -m distlock "$@"')
+
+    def _program(self, name: str, line: str) -> None:
+        file = self.folder / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{line}\n")
+        file.chmod(0o755)
+
+    def start(self, script: str) -> subprocess.Popen[str]:
+        """Start a block: it ends at its first line that fails."""
+        environment = os.environ | {"DISTLOCK_HOME": str(self.embedded.folder)}
+        environment["PATH"] = f"{self.folder / 'bin'}:{environment['PATH']}"
+        environment["PYTHONPATH"] = str(ROOT)
+        environment.pop("REDIS_URL", None)
+        return subprocess.Popen(
+            ["bash", "-e", "-o", "pipefail", "-c", script],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, block: str) -> str:
+        """Run a `sh` block, in one terminal or in three; returns what it printed."""
+        script = "\n".join(command(line) for line in block.splitlines())
+        terminals = [self.start(script) for _ in range(3 if block.startswith(EACH_TERMINAL) else 1)]
+        try:
+            printed = [terminal.communicate(timeout=SECONDS)[0] for terminal in terminals]
+        finally:
+            for terminal in terminals:
+                with suppress(ProcessLookupError):
+                    os.killpg(terminal.pid, signal.SIGKILL)
+        for terminal, text in zip(terminals, printed, strict=True):
+            assert terminal.returncode == 0, f"{script}\nexits {terminal.returncode}:\n{text}"
+        return "".join(printed)
+
+    def close(self) -> None:
+        """Stop the server and delete everything."""
+        self.embedded.stop()
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+def clone() -> Iterator[Clone]:
+    """A clone whose embedded server runs, so that no other server is found."""
+    clone = Clone()
+    clone.embedded.start()
+    yield clone
+    clone.close()
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_block_of_a_section_runs_and_prints_what_the_readme_shows(
+    section: str, clone: Clone
+) -> None:
+    printed = ""
+    for _, language, text in (block for block in BLOCKS if block.section == section):
+        if language == "sh":
+            printed = clone.run(text)
+        elif language == "python":
+            name = re.match(r"# (\w+\.py)\n", text)
+            assert name, f"a python block names no file in its first line:\n{text}"
+            (clone.folder / name[1]).write_text(text)
+        elif language == "text":
+            for line in text.splitlines():
+                assert shape(line) in shape(printed), f"{line!r} is not in:\n{printed}"
+        else:
+            pytest.fail(f"nothing runs a block of kind {language!r}:\n{text}")
+
+
+def test_every_python_block_is_run_by_a_command_of_its_section() -> None:
+    for block in BLOCKS:
+        if block.language == "python":
+            module = block.text.split()[1].removesuffix(".py")
+            later = BLOCKS[BLOCKS.index(block) + 1 :]
+            commands = [other.text for other in later if other.section == block.section]
+            assert any(re.search(rf"\b{module}(\.py|:)", text) for text in commands)
+
+
+@pytest.mark.parametrize("line", [SETUP_AND_DEMO, SETUP_AND_TESTS])
+def test_one_line_does_all_the_set_up(line: str) -> None:
+    assert [block.language for block in BLOCKS if line + "\n" == block.text] == ["sh"]
+
+
+def test_what_the_set_up_installs_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (ROOT / "requirements.txt").read_text().split() == ["-e", ".[server]"]
+    assert {"server", "test"} <= project["optional-dependencies"].keys()
+    assert project["scripts"] == {"distlock": "distlock.cli:main"}
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
+    types: list[type[DistlockError]] = [DistlockError, *DistlockError.__subclasses__()]
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \| [^|]*\|$", README, re.MULTILINE)}
+    assert documented == {0, 130} | {type.exit_code for type in types}
+
+
+PROMISES = re.findall(r"^\| (\d+) \| .* \| ([^|]*) \|$", README, re.MULTILINE)
+
+
+def test_the_readme_has_every_promise_of_the_pipeline() -> None:
+    assert {int(number) for number, _ in PROMISES} == {1, 2, 3, 4, 5, 6, 7, 8, 9, 11}
+
+
+@pytest.mark.parametrize(("number", "files"), PROMISES)
+def test_every_promise_has_tests_of_its_number_in_each_file_it_names(
+    number: str, files: str
+) -> None:
+    named = re.findall(r"`(\S+)`", files)
+    assert named
+    for file in named:
+        its = rf"^def test_(\d+_and_)?{number}_|^\"\"\"Promise {number}:"
+        assert re.search(its, (ROOT / file).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_every_link_to_a_file_has_one(target: str) -> None:
+    assert (ROOT / target).is_file()
