@@ -20,13 +20,11 @@ import pytest
 import redis
 
 from distlock import errors, scripts
-from distlock.keys import TYPES
 from distlock.pipeline import verify
 
 ROOT = Path(__file__).parents[1]
 SOURCE = (ROOT / "docs" / "flowchart.dot").read_bytes()
 PICTURE = (ROOT / "flowchart.png").read_bytes()
-PLACES = TYPES.keys() | {"temp", "store"}
 
 DOT = "\n".join(line for line in SOURCE.decode().splitlines() if not line.startswith("//"))
 NODES = set(re.findall(r"^ +(\w+) \[", DOT, re.MULTILINE)) - {"graph", "node", "edge"}
@@ -109,17 +107,6 @@ def roles() -> Iterator[str]:
                     yield str(node.value.value)
 
 
-def places() -> set[str]:
-    """Where `verify` looks for messages."""
-    [function] = [
-        node
-        for node in ast.walk(ast.parse(Path(verify.__file__).read_text()))
-        if isinstance(node, ast.AsyncFunctionDef) and node.name == "_places"
-    ]
-    texts = {node.value for node in ast.walk(function) if isinstance(node, ast.Constant)}
-    return {place for place in PLACES if place in texts}
-
-
 def exit_codes() -> set[str]:
     """0 and 130 are no errors; every other code belongs to a type of error."""
     types: list[type[errors.DistlockError]] = [errors.DistlockError]
@@ -137,7 +124,7 @@ def test_the_roles_in_the_chart_are_those_that_a_copy_takes() -> None:
 
 def test_the_places_in_the_chart_are_those_that_verify_looks_for_messages_in() -> None:
     drawn = {node.removeprefix("key_") for node in NODES if node.startswith("key_")}
-    assert drawn == places() | {"sequence"}
+    assert drawn == {*verify.PLACES, "sequence"}
 
 
 def test_every_move_of_a_message_names_a_script_that_has_both_places() -> None:
