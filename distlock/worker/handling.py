@@ -96,12 +96,13 @@ class Handling:
 
     def _process(self, messages: list[bytes]) -> Outcome:
         """Handle the messages of one hand, and decide how many to want next."""
-        outcome, context, limit = Outcome(), self._context, self._limit
+        outcome, context = Outcome(), self._context
         io, monotonic, call = context.io, time.monotonic, self._work.call
         context.state.hand = len(messages)
         began = monotonic()
+        late = began + self._limit
         for done, raw in enumerate(messages):
-            if done and (io.stopping or monotonic() - began > limit):
+            if done and (io.stopping or monotonic() > late):
                 outcome.give_back(messages[done:])
                 break
             id, attempt, body = raw.split(b":", 2)

@@ -1,10 +1,4 @@
-"""The only module that waits: sockets, clocks, threads and event loops are here.
-
-The capabilities (lease, pipeline) are written once, as coroutines over this small object. The
-synchronous IO below never suspends, so a synchronous call is one `send(None)`; a core that
-suspends there by mistake is a loud error.
-
-Rules:
+"""The synchronous IO: blocking calls over one connection, waits, and a thread in the background.
 
 - `call` runs a script and sends it again when the answer was lost, for as long as the caller is
   patient. Every script is safe to send twice; that is what makes this legal. redis-py's own
@@ -17,17 +11,13 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-import builtins
-import inspect
-import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+import hiredis
 import redis
 from redis.exceptions import (
     AuthenticationError,
@@ -39,11 +29,9 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from .errors import ServerUnreachable
-from .scripts import Script
-
-T = TypeVar("T")
-Argument = str | bytes | int | float
+from ..errors import ServerUnreachable
+from ..scripts import Script
+from .base import Argument, Interrupted
 
 AWAY = (ConnectionError, TimeoutError, BusyLoadingError)
 """Errors that say nothing of our request: the server is away, or not back yet."""
@@ -51,44 +39,9 @@ DENIED = (AuthenticationError, AuthorizationError)
 """Errors that redis-py counts as connection errors although waiting does not mend them."""
 
 
-class Interrupted(BaseException):
-    """A signal ended a wait: the process is to stop."""
-
-
-class TimeLimitExceeded(BaseException):
-    """A message took longer than its time limit; no `except Exception` of its code hides it."""
-
-
-class IO(Protocol):
-    """What the capabilities need from the outside."""
-
-    stopping: bool
-
-    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        """Run a script and return its answer; send it again while the server is away."""
-
-    async def command(self, *words: Argument) -> Any:
-        """Send one command that only reads, in the same way."""
-
-    async def wait(self, channel: str, seconds: float) -> bool:
-        """Wait until something is published on the channel: True, or the time is over: False."""
-
-    async def listen(self, channel: str) -> None:
-        """Subscribe, so that no wake-up after this call is missed by `wait`."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Do nothing for some seconds."""
-
-
-def run(core: Coroutine[Any, Any, T]) -> T:
-    """Run a core over the synchronous IO to its end, in one step."""
-    try:
-        core.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    core.close()
-    raise RuntimeError("a core suspended over the synchronous IO")
+PACK: Callable[..., bytes] = hiredis.pack_command
+SILENCE = 0.5
+"""Seconds after which a connection is looked at before it is used again."""
 
 
 class SyncIO:
@@ -110,7 +63,8 @@ class SyncIO:
         on_return: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.client = client
-        self._execute: Callable[..., Any] = client.execute_command
+        self._connection: Any = None
+        self._used = 0.0
         self._pubsub: Callable[..., Any] = client.pubsub
         self.patience = patience
         self.stopping = False
@@ -118,6 +72,21 @@ class SyncIO:
         self._on_return = on_return
         self._waiting = False
         self._ears: dict[str, Any] = {}
+
+    def _execute(self, *words: Argument) -> Any:
+        """Send one command on this IO's own connection, and read the answer.
+
+        Taking it from the pool anew for each command would cost 30 of 75 µs. It connects again by
+        itself; after a silence it is looked at first, for the server may have closed it.
+        """
+        connection, now = self._connection, time.monotonic()
+        if connection is None:
+            connection = self._connection = self.client.connection_pool.get_connection()
+        elif now - self._used > SILENCE and _stale(connection):
+            connection.disconnect()
+        self._used = now
+        connection.send_packed_command((PACK(words),))
+        return connection.read_response()
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run a script and return its answer; send it again while the server is away.
@@ -222,6 +191,14 @@ class SyncIO:
             raise Interrupted
 
 
+def _stale(connection: Any) -> bool:
+    """Whether an idle connection has something to say: that it is closed."""
+    try:
+        return bool(connection.can_read())
+    except (RedisError, OSError):
+        return True
+
+
 class Background:
     """A thread that runs one step again and again, until the `with` block around it ends.
 
@@ -251,64 +228,3 @@ class Background:
         """End it; returns when the step under way is over, at most 2 s later."""
         self._end.set()
         self._thread.join(2)
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a function, or an object's `__call__`, is `async def`."""
-    method = getattr(function, "__call__", None)  # noqa: B004 - not whether, but which
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
-
-
-class Caller:
-    """Calls a user's function, plain or `async def`, one at a time, in the main thread.
-
-    Args:
-        function: what to call.
-        limit: seconds after which a call is ended with TimeLimitExceeded, or None. A plain
-            function is ended by SIGALRM, which code that stays in C does not see.
-    """
-
-    def __init__(self, function: Callable[..., Any], limit: float | None = None) -> None:
-        self._limit = limit
-        self._runner: asyncio.Runner | None = None
-        self.call: Callable[..., Any] = function
-        if is_async(function):
-            self._runner = asyncio.Runner()
-            self.call = self._on_loop(function, self._runner.get_loop())
-        elif limit:
-            self.call = self._limited(function, limit)
-
-    def _on_loop(
-        self, function: Callable[..., Awaitable[Any]], loop: asyncio.AbstractEventLoop
-    ) -> Callable[..., Any]:
-        async def limited(*args: Any) -> Any:
-            try:
-                async with asyncio.timeout(self._limit) as scope:
-                    return await function(*args)
-            except builtins.TimeoutError:
-                if scope.expired():
-                    raise TimeLimitExceeded(f"longer than {self._limit:g} s") from None
-                raise
-
-        # the loop alone, not Runner.run: that one takes SIGINT for itself
-        return lambda *args: loop.run_until_complete(limited(*args))
-
-    def _limited(self, function: Callable[..., Any], limit: float) -> Callable[..., Any]:
-        def ring(signum: int, frame: FrameType | None) -> None:
-            raise TimeLimitExceeded(f"longer than {limit:g} s")
-
-        signal.signal(signal.SIGALRM, ring)
-
-        def limited(*args: Any) -> Any:
-            signal.setitimer(signal.ITIMER_REAL, limit)
-            try:
-                return function(*args)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-
-        return limited
-
-    def close(self) -> None:
-        """Close the event loop, if there is one."""
-        if self._runner:
-            self._runner.close()
