@@ -23,7 +23,7 @@ from ..work import encode
 from .context import Context
 
 QUICK = 0.25
-"""Seconds that a hand may take and still grow."""
+"""Seconds that a hand may take; one that takes half of it grows."""
 
 
 class Handling:
@@ -131,9 +131,9 @@ class Handling:
         self._context.state.failed += failed
         self._context.state.stored += done - failed
         self._since_try += done
-        if took <= self._limit:
+        if took <= self._limit / 2:
             self._want = min(self._want * 2, self._settings.batch)
-        else:
+        elif took > self._limit:
             self._want = max(1, int(done * self._limit / took))
 
     def _may_try(self, hand: Hand) -> bool:
