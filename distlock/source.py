@@ -151,9 +151,21 @@ class FileSource:
             lines = itertools.islice(self._lines(file), start - 1, None)
             page = [b""]
             while page:
-                page = list(itertools.islice(lines, 200))
+                page = _page(lines)
                 self._check(file)  # at the end, too: a file cut short ends early
                 yield from page
+
+
+def _page(lines: Iterator[bytes]) -> list[bytes]:
+    """The next lines: 200, or as many as reach 64 kB."""
+    page: list[bytes] = []
+    size = 0
+    for line in lines:
+        page.append(line)
+        size += len(line)
+        if len(page) >= 200 or size >= END:
+            break
+    return page
 
 
 def _fingerprint(file: BinaryIO) -> str:
