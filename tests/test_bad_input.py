@@ -377,9 +377,9 @@ def test_a_file_that_changes_under_way_ends_the_generator(
 
 def test_a_file_cut_short_is_not_taken_for_its_end(tmp_path: Path) -> None:
     path = tmp_path / "lines"
-    path.write_bytes((b"x" * 32_767 + b"\n") * 300)  # a page ends where a buffer does
-    bodies = FileSource(str(path), 40_000).bodies(1)
-    assert [len(next(bodies)) for _ in range(200)] == [32_767] * 200
+    path.write_bytes((b"x" * 65_535 + b"\n") * 300)  # a page ends where a buffer does
+    bodies = FileSource(str(path), 70_000).bodies(1)
+    assert [len(next(bodies)) for _ in range(8)] == [65_535] * 8
     os.truncate(path, 0)
     with pytest.raises(GeneratorFailed, match="changed while it was read"):
         next(bodies)
