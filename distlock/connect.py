@@ -53,6 +53,8 @@ def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> red
         )
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # else it shows at the first command only
+        if pool.get_encoder().decode_responses:
+            raise ValueError("decode_responses would change bytes: leave it out")
     except (ValueError, TypeError, said.RedisError) as error:
         raise UsageError(f"{mask(url)!r} cannot be used: {error}; see --help") from error
     return client
@@ -191,6 +193,8 @@ _REMEDIES = [
     (said.OutOfMemoryError, r"",
      "the server is out of memory: raise its maxmemory, or move results away", ServerUnfit),
     (said.ReadOnlyError, r"", "this is a read-only replica: name its primary", ServerUnfit),
+    (said.RedisError, r"FOREIGN",
+     "the queue holds what is no message of ours: remove it with LREM ({text})", ServerUnfit),
     (said.RedisError, r"WRONGTYPE",
      "a key in our name holds something that is not ours: take another --name, or delete it "
      "({text})", ServerUnfit),

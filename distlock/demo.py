@@ -53,7 +53,6 @@ class Child:
     said: TextIO
     name: str = ""
     role: str = "starting"
-    stored: int = 0
 
 
 @dataclass
@@ -87,6 +86,8 @@ def show(messages: int, as_json: bool) -> int:
     Returns:
         The exit code: 0 when everything was done, nothing lost and nothing stored twice.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # so that nothing is left running
     folder = Path(tempfile.mkdtemp(prefix="distlock-demo-"))
     demo = Demo(messages, Embedded(folder), View(as_json, "demo"), as_json)
     try:
@@ -118,7 +119,6 @@ class Demo:
         )
         with connect(place.url) as client:
             io = SyncIO(client, patience=30)
-            self._story = Story()
             self._children = [self._start(number) for number in range(1, COPIES + 1)]
             with self._view.picture(self._picture):
                 self._watch(Records(io, keys).status, io.sleep_now)

@@ -79,6 +79,7 @@ class FileSource:
 
     def __init__(self, path: str, max_body: int) -> None:
         self._path = path
+        self._place = os.path.abspath(path)  # a handler may change the folder
         self._max_body = max_body
         try:
             with self._open() as file:
@@ -88,12 +89,12 @@ class FileSource:
             raise UsageError(f"--input {path}: {error.strerror}: name a file to read") from error
 
     def _open(self) -> BinaryIO:
-        if not stat.S_ISREG(os.stat(self._path).st_mode):
+        if not stat.S_ISREG(os.stat(self._place).st_mode):
             raise UsageError(
                 f"--input {self._path}: not a regular file, so a takeover could not resume it: "
                 "write it to a file first"
             )
-        return open(self._path, "rb", buffering=1 << 18)
+        return open(self._place, "rb", buffering=1 << 18)
 
     def _look(self, file: BinaryIO) -> tuple[int, int, int]:
         now = os.fstat(file.fileno())
@@ -205,12 +206,12 @@ class FunctionSource:
         """
         id = start
         try:
-            given = self._function(start)
-            for id, body in enumerate(_driven(given), start):
+            for body in _driven(self._function(start)):
                 yield self._checked(id, body)
-        except GeneratorFailed:
+                id += 1
+        except (GeneratorFailed, GeneratorExit, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # SystemExit and CancelledError, too
             raise GeneratorFailed(
                 f"{self.description} raised {type(error).__name__} at message {id}: {error}"
             ) from error

@@ -76,7 +76,11 @@ class View:
 
         console = Console(stderr=True)
         with Live(
-            get_renderable=make().draw, console=console, refresh_per_second=4, transient=True
+            get_renderable=make().draw,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
         ):
             self._console = console
             try:

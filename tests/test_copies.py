@@ -511,3 +511,50 @@ def test_the_embedded_server_is_brought_back_by_the_copies_that_lost_it(
         partition(client, KEYS)
     said = [kind for summary in summaries for kind in kinds(summary)]
     assert said.count("restarted") == 2
+
+
+# --- what a careful reader found ---------------------------------------------------------------
+
+
+def test_1_a_lone_generator_that_loses_its_lease_while_helping_loses_no_message(
+    copy: Start, watch: Watch
+) -> None:
+    options = ("--messages", "200", "--max-queue", "60", "--sleep", "0.01", "--batch", "20")
+    process = copy(*options, "--ttl", "0.4", "--handler-ttl", "0.5")
+    hear(process, "alone")
+    for _ in range(3):
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: watch.generator() == "")
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: watch.generator() != "" or watch.status().done)
+        partition(watch.client, KEYS)
+    end(process)
+    assert len(partition(watch.client, KEYS)["store"]) == 200
+
+
+@pytest.mark.parametrize("how", ["leaves", "cancels", "odd", "nasty"])
+def test_whatever_a_handler_raises_fails_its_message_and_not_the_copy(
+    copy: Start, watch: Watch, how: str
+) -> None:
+    handle = f"tests.work_for_tests:{how}"
+    end(copy("--messages", "5", "--attempts", "1", "--handle", handle))
+    found = partition(watch.client, KEYS)
+    assert found["errors"] == [3]
+    assert len(found["store"]) == 4
+
+
+def test_large_results_are_settled_before_they_pile_up(copy: Start, watch: Watch) -> None:
+    end(copy("--messages", "300", "--handle", "tests.work_for_tests:large", "--batch", "1000"))
+    assert len(partition(watch.client, KEYS)["store"]) == 300
+
+
+def test_a_process_that_a_handler_forks_is_no_copy(copy: Start, watch: Watch) -> None:
+    end(copy("--messages", "20", "--handle", "tests.work_for_tests:forks"))
+    assert len(partition(watch.client, KEYS)["store"]) == 20
+
+
+def test_a_function_source_that_ended_is_not_asked_again(copy: Start, watch: Watch) -> None:
+    copies = [copy("--generate", "tests.work_for_tests:ten", "--sleep", "0.2") for _ in range(3)]
+    said = [kind for process in copies for kind in kinds(end(process))]
+    assert said.count("shrunk") == 1
+    assert said.count("generator") == 1

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from distlock.errors import DistlockError, JobGone, LeaseLost
-from distlock.io import Argument, SyncIO
+from distlock.io import Argument, SyncIO, run
 from distlock.keys import Keys
 from distlock.lease import Lease
 from distlock.pipeline import Handler, Outcome, Records, Verifier
@@ -154,7 +154,7 @@ def test_2_every_takeover_goes_on_at_the_sequence_and_ends_at_k(io: SyncIO) -> N
         pipe.expire(pipe.keys.lease)
         lease = pipe.new_lease(f"copy{turn}")
         assert lease.acquire()
-        sequence = pipe.jobs.lead(lease, pipe.job)
+        sequence, _ = pipe.jobs.lead(lease, pipe.job)
         generator = pipe.new_generator(lease)
     assert sequence == 100
     assert sorted(partition(io.client, pipe.keys)["queue"]) == list(range(1, 101))
@@ -600,3 +600,73 @@ def test_9_a_full_queue_wakes_its_generator_at_half(io: SyncIO, url: str) -> Non
         assert pipe.io.client
         pipe.io.deafen()
         io.deafen()
+
+
+# --- what a careful reader found ---------------------------------------------------------------
+
+
+def test_1_joining_anew_over_a_hand_that_was_not_settled_loses_nothing(io: SyncIO) -> None:
+    pipe = Pipe(io, handler_ttl=0.3)
+    pipe.generator.publish(1, [b"x"] * 10)
+    handler = pipe.handler("same")
+    hand = handler.exchange(Outcome(), 10)
+    assert hand
+    handler.join()  # a slip of the caller, or a server that came back with an older hand
+    partition(io.client, pipe.keys)
+    outcome = Outcome()
+    while (hand := handler.exchange(outcome, 10)) and hand.messages:
+        outcome = settle(hand)
+    assert len(partition(io.client, pipe.keys)["store"]) == 10
+
+
+def test_11_what_is_no_message_stops_a_handler_and_stays_in_the_queue(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 5)
+    io.client.rpush(pipe.keys.queue, "hello")
+    pipe.generator.publish(6, [b"x"] * 5)
+    handler = pipe.handler("a")
+    before = io.client.lrange(pipe.keys.queue, 0, -1)
+    with pytest.raises(redis.ResponseError, match="FOREIGN hello"):
+        handler.exchange(Outcome(), 20)
+    assert io.client.lrange(pipe.keys.queue, 0, -1) == before
+    io.client.lrem(pipe.keys.queue, 0, "hello")
+    handler = pipe.handler("b")
+    hand = handler.exchange(Outcome(), 20)
+    assert hand
+    assert len(hand.messages) == 10
+
+
+class Broken(SyncIO):
+    """Loses the connection of each request while `broken` is set."""
+
+    broken = False
+
+    def _execute(self, *words: Argument) -> Any:
+        if self.broken:
+            raise redis.ConnectionError("broken")
+        return super()._execute(*words)
+
+
+def test_4_a_beat_that_failed_is_sent_again_in_time(io: SyncIO, client: redis.Redis) -> None:
+    pipe = Pipe(io, handler_ttl=0.2)
+    handler, side = pipe.handler("a"), Broken(client, patience=0)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 0.1)
+    side.broken = True
+    with pytest.raises(DistlockError):
+        handler.keep(side)
+    side.broken = False
+    before = client.zscore(pipe.keys.handlers, "a")
+    handler.keep(side)
+    assert client.zscore(pipe.keys.handlers, "a") > before
+
+
+def test_9_a_channel_that_cannot_be_had_is_waited_for_without_a_storm(url: str) -> None:
+    class Deaf(SyncIO):
+        async def listen(self, channel: str) -> None:
+            """Never succeeds, as when the server hangs up."""
+
+    with redis.Redis.from_url(url) as client:
+        began = time.monotonic()
+        assert not run(Deaf(client).wait("channel", 0.2))
+        assert time.monotonic() - began >= 0.2

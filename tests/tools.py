@@ -65,6 +65,7 @@ class Pipe:
         max_queue: of its generator.
         attempts: of each message.
         ttl: of its leases, seconds.
+        handler_ttl: seconds.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Pipe:
         max_queue: int = 1000,
         attempts: int = 3,
         ttl: float = 5.0,
+        handler_ttl: float = 5.0,
     ) -> None:
         self.io = io
         self.keys = Keys("test")
@@ -83,7 +85,7 @@ class Pipe:
         self.records = Records(io, self.keys)
         self.lease = self.new_lease("first")
         assert self.lease.acquire()
-        wanted = Job(messages=messages, asked=messages, attempts=attempts)
+        wanted = Job(messages=messages, asked=messages, attempts=attempts, handler_ttl=handler_ttl)
         self.job = self.jobs.open(self.lease, wanted)
         self.jobs.lead(self.lease, self.job)
         self.generator = self.new_generator(self.lease)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from multiprocessing.connection import Connection
 
 from distlock import Message
 
@@ -63,3 +66,62 @@ async def endless_async(message: Message) -> None:
     """Takes for ever at message 3, on the event loop."""
     while message.id == 3:
         await asyncio.sleep(0.01)
+
+
+class Odd(BaseException):
+    """Not even an Exception."""
+
+
+class Nasty(Exception):
+    """Cannot be printed."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def leaves(message: Message) -> None:
+    """Wants to end the program at message 3."""
+    if message.id == 3:
+        sys.exit(0)
+
+
+def odd(message: Message) -> None:
+    """Raises at message 3 what `except Exception` does not catch."""
+    if message.id == 3:
+        raise Odd("odd")
+
+
+def nasty(message: Message) -> None:
+    """Raises at message 3 what was caused by something that cannot be printed."""
+    if message.id == 3:
+        raise ValueError("wrong") from Nasty()
+
+
+async def cancels(message: Message) -> None:
+    """Awaits at message 3 a task that is cancelled."""
+    if message.id == 3:
+        task = asyncio.get_running_loop().create_task(asyncio.sleep(10))
+        task.cancel()
+        await task
+
+
+def large(message: Message) -> bytes:
+    """Returns 200 kB."""
+    return b"x" * 200_000
+
+
+def _wait_to_be_ended(ready: Connection) -> None:
+    ready.send(True)
+    time.sleep(60)
+
+
+def forks(message: Message) -> None:
+    """Starts a process that has to be ended from outside."""
+    context = multiprocessing.get_context("fork")
+    ours, its = context.Pipe()
+    child = context.Process(target=_wait_to_be_ended, args=(its,))
+    child.start()
+    ours.recv()  # CPython forgets a signal that comes while it is still forking
+    child.terminate()
+    child.join(5)
+    assert child.exitcode == -signal.SIGTERM

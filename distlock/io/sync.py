@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from ..errors import ServerUnreachable
+from ..errors import DistlockError, ServerUnreachable
 from ..scripts import Script
 from .base import Argument, Interrupted
 
@@ -65,6 +66,8 @@ class SyncIO:
         self.client = client
         self._connection: Any = None
         self._used = 0.0
+        self._pid = os.getpid()
+        self.abandoned = False
         self._pubsub: Callable[..., Any] = client.pubsub
         self.patience = patience
         self.stopping = False
@@ -80,10 +83,14 @@ class SyncIO:
         itself; after a silence it is looked at first, for the server may have closed it.
         """
         connection, now = self._connection, time.monotonic()
+        if self.abandoned:
+            raise Interrupted
         if connection is None:
             connection = self._connection = self.client.connection_pool.get_connection()
         elif now - self._used > SILENCE and _stale(connection):
             connection.disconnect()
+        if os.getpid() != self._pid:
+            raise DistlockError("a process that a handler forked cannot go on as this copy")
         self._used = now
         connection.send_packed_command((PACK(words),))
         return connection.read_response()
@@ -93,28 +100,28 @@ class SyncIO:
 
         Raises:
             ServerUnreachable: it was away for longer than `patience`.
-            RedisError: the server refused; nothing was changed.
+            RedisError: the server refused.
             Interrupted: the process is to stop and the server is away.
         """
         try:
             return self._execute("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:
             return await self.command("EVAL", script.text, len(keys), *keys, *args)
-        except AWAY as error:
+        except RedisError as error:
             return await self._persist(error, ("EVAL", script.text, len(keys), *keys, *args))
 
     async def command(self, *words: Argument) -> Any:
         """Send one command, again while the server is away; raises like `call`."""
         try:
             return self._execute(*words)
-        except AWAY as error:
+        except RedisError as error:
             return await self._persist(error, words)
 
     async def _persist(self, error: Exception, words: Sequence[Argument]) -> Any:
         began, pause = time.monotonic(), 0.02
         while True:
             away = time.monotonic() - began
-            if isinstance(error, DENIED):
+            if not _is_away(error):
                 raise error
             if away >= self.patience:
                 self.patience = 0  # whatever is said on the way out is tried once
@@ -127,35 +134,47 @@ class SyncIO:
             pause = min(pause * 1.5, 0.25)
             try:
                 answer = self._execute(*words)
-            except AWAY as later:
+            except RedisError as later:
                 error = later
                 continue
             self._on_return(time.monotonic() - began)
             return answer
 
     async def listen(self, channel: str) -> None:
-        """Subscribe to a channel on a connection of its own, and wait for the confirmation."""
-        if channel not in self._ears:
-            ear = self._pubsub()
+        """Subscribe to a channel on a connection of its own, and wait for the confirmation.
+
+        When the server is away it is left to the next wait: a wake-up is only a hint.
+        """
+        if channel in self._ears:
+            return
+        ear = self._pubsub()
+        try:
             ear.subscribe(channel)
             ear.get_message(timeout=5)
+        except AWAY:
+            ear.close()
+        else:
             self._ears[channel] = ear
 
     async def wait(self, channel: str, seconds: float) -> bool:
-        """Wait for a wake-up; a connection that breaks counts as one.
+        """Wait for a wake-up; a connection that breaks meanwhile counts as one.
 
         Args:
             channel: what to listen to.
             seconds: for how long at most.
         """
         deadline = time.monotonic() + seconds
+        await self.listen(channel)
+        ear = self._ears.get(channel)
+        if ear is None:
+            await self.sleep(seconds)
+            return False
         try:
-            await self.listen(channel)
             while (left := deadline - time.monotonic()) > 0:
-                with self._interruptible():
-                    if self._ears[channel].get_message(timeout=left):
+                with self.interruptible():
+                    if ear.get_message(timeout=left):
                         return True
-        except RedisError:
+        except AWAY:
             self.deafen()
             return True
         return False
@@ -171,11 +190,12 @@ class SyncIO:
 
     def sleep_now(self, seconds: float) -> None:
         """The same, for code that is no core."""
-        with self._interruptible():
+        with self.interruptible():
             time.sleep(max(seconds, 0))
 
     @contextmanager
-    def _interruptible(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
+        """A block that a signal ends at once, by Interrupted."""
         self._waiting = True
         try:
             if self.stopping:
@@ -184,11 +204,22 @@ class SyncIO:
         finally:
             self._waiting = False
 
+    def abandon(self) -> None:
+        """Have the process end now: nothing more is sent."""
+        self.abandoned = True
+
     def interrupt(self) -> None:
         """Have the process stop: called by a signal handler, in the thread of this IO."""
         self.stopping = True
         if self._waiting:
             raise Interrupted
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether an error says nothing of our request, so that it may be sent again."""
+    if isinstance(error, DENIED):
+        return False
+    return isinstance(error, AWAY) or str(error).startswith("BUSY")
 
 
 def _stale(connection: Any) -> bool:

@@ -1,8 +1,9 @@
 -- Fill the hand: one message of a dead hand alone, else retries that are due, then the queue.
 -- In a job with messages above 1 kB they are counted one by one, and a hand ends at 1 MB.
--- Returns the messages, the hand's name with their number, and how many of them the queue gave.
+-- Returns the messages, the hand's name with their number, how many of them the queue gave, and what
+-- in the queue is no message: then that stays as it was.
 local function claim(now, name, again, later, wide)
-  local want, bytes, messages, claimed = tonumber(ARGV[4]), 0, {}, 0
+  local want, bytes, messages, claimed, foreign = tonumber(ARGV[4]), 0, {}, 0, nil
   local step = wide and 1 or want
   local function take(pop)
     local some
@@ -28,6 +29,10 @@ local function claim(now, name, again, later, wide)
     if due < want and bytes < 1000000 then
       take(function(count) return redis.call('LPOP', KEYS[3], count) or {} end)
     end
+    for i = due + 1, #messages do
+      if not string.find(messages[i], '^%d+:%d+:') then foreign = messages[i] end
+    end
+    while foreign and #messages > due do redis.call('LPUSH', KEYS[3], table.remove(messages)) end
     claimed = #messages - due
   end
   name = name .. '/' .. #messages
@@ -37,5 +42,5 @@ local function claim(now, name, again, later, wide)
     fields[2 * i + 2] = message
   end
   redis.call('HSET', KEYS[1], unpack(fields))
-  return messages, name, claimed
+  return messages, name, claimed, foreign
 end

@@ -27,10 +27,11 @@ end
 if mine then
   messages = hand(KEYS[1])
 else
-  local refusal, claimed = settle(now), 0
+  local refusal, claimed, foreign = settle(now), 0, nil
   if refusal then return refusal end
   name = string.format('%s-%.0f', ARGV[3], time[1] * 1000000 + time[2])
-  if not goodbye then messages, name, claimed = claim(now, name, again, later, wide) end
+  if not goodbye then messages, name, claimed, foreign = claim(now, name, again, later, wide) end
+  if foreign then return redis.error_reply('FOREIGN ' .. string.sub(foreign, 1, 60)) end
   queue = queue + ARGV[9] - claimed
 end
 if goodbye then redis.call('ZREM', KEYS[2], ARGV[1]) end

@@ -2,11 +2,12 @@
 -- A copy of this request that arrives later finds a newer count and changes nothing.
 -- KEYS: job temp handlers stats
 -- ARGV: handler job(id) next ttl(ms) seen
--- RETURNS: {1 joined | 0 look again | -1 the job is gone, the hand's name or '', joins}
+-- RETURNS: {1 joined | 0 look again | -1 the job is gone | -2 a hand is there, its name or '', joins}
 local joins = tonumber(redis.call('HGET', KEYS[4], 'joins') or '0')
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[2] then return {-1, '', joins} end
 local name = redis.call('HGET', KEYS[2], '#') or ''
 if string.find(name, ARGV[3] .. '-', 1, true) == 1 then return {1, name, joins} end
+if redis.call('HLEN', KEYS[2]) > 1 then return {-2, '', joins} end
 redis.call('ZCARD', KEYS[3])
 if ARGV[5] ~= tostring(joins) then return {0, '', joins} end
 local time = redis.call('TIME')

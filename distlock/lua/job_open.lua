@@ -1,4 +1,4 @@
--- Write the job's record, once, by the lease's owner, and count the owner's term.
+-- Write the job's record, once, by the lease's owner.
 -- A sequence without a record means that a reset was cut short: nothing begins on what it left.
 -- KEYS: job lease sequence stats
 -- ARGV: owner token field value [field value ...]

@@ -22,8 +22,6 @@ from ..lease import LeaseCore
 from ..scripts import script
 
 PUBLISH, RING = script("pipeline_publish"), script("pipeline_ring")
-MOST = 1000
-"""Messages in one script at most: Lua's unpack ends near 8,000 values."""
 WIDE = 1024
 """Bytes from which a message counts as wide: then hands are counted in bytes, too."""
 

@@ -39,16 +39,25 @@ TRACEBACK = 16_000
 """Bytes of a traceback that an error keeps at most, from its end."""
 
 
-def report(error: BaseException, handler: str) -> str:
+def report(error: BaseException, handler: str) -> bytes:
     """One line of JSON that says what went wrong, for the record of an error."""
-    try:
-        message = str(error)[:TRACEBACK]
-    except Exception:
-        message = "(an exception whose text cannot be had)"
-    kind = type(error).__qualname__
-    text = f"{_traceback(error)}{kind}: {message}\n"[-TRACEBACK:]
+    kind, message = type(error).__qualname__, _text(error)
+    text = _cut(f"{_traceback(error)}{kind}: {message}\n")
     shown = {"exception": kind, "message": message, "traceback": text, "handler": handler}
-    return json.dumps(shown)
+    return json.dumps(shown, ensure_ascii=False).encode()
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says, if it can be had."""
+    try:
+        return _cut(str(error))
+    except Exception:
+        return "(its text cannot be had)"
+
+
+def _cut(text: str) -> str:
+    """The end of a text, as UTF-8 of at most TRACEBACK bytes."""
+    return text.encode(errors="backslashreplace")[-TRACEBACK:].decode(errors="ignore")
 
 
 def _traceback(error: BaseException) -> str:
@@ -62,7 +71,7 @@ def _traceback(error: BaseException) -> str:
         if earlier is None:
             break
         error, seen = earlier, seen + 1
-        text = f"{type(error).__qualname__}: {error}\n\nAnd then:\n\n{text}"
+        text = f"{type(error).__qualname__}: {_text(error)}\n\nAnd then:\n\n{text}"
     return text
 
 
@@ -89,7 +98,7 @@ class Outcome:
         else:
             pairs += (id, result)
 
-    def fail(self, id: bytes, report: str) -> None:
+    def fail(self, id: bytes, report: bytes) -> None:
         """The message failed: it is tried again later, or ends in the errors."""
         self.failed += (id, report)
 
@@ -167,7 +176,10 @@ class HandlerCore:
         keys = [self._all.job, self._keys[0], self._all.handlers, self._all.stats]
         await self._io.listen(self._channel)
         state = 0
-        while not state:
+        while state in (0, -2):
+            if state == -2:  # after a failover: a hand of mine that I do not know; let it die
+                await self._io.sleep(self.job.handler_ttl / 10)
+                await self._reclaim(self.name)
             self._number += 1
             began = time.monotonic()
             args = (self.name, self.job.id, self._number, self._ttl, self._seen)
@@ -214,8 +226,9 @@ class HandlerCore:
 
     async def _keep(self, io: IO) -> None:
         if self.joined and time.monotonic() - self._contact > self.job.handler_ttl / 2:
-            self._contact = time.monotonic()
+            began = time.monotonic()
             await io.call(BEAT, [self._all.handlers], (self.name, self._ttl))
+            self._contact = began
 
     async def _reclaim(self, handler: str, drop: bool = False) -> int:
         keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])

@@ -117,15 +117,16 @@ class JobsCore:
             raise LeaseLost("the lease has gone on before the job was written: start again")
         return there
 
-    async def _lead(self, lease: LeaseCore, job: Job) -> int:
+    async def _lead(self, lease: LeaseCore, job: Job) -> tuple[int, int]:
         keys = self._keys.pick(["job", "lease", "sequence", "stats"])
-        state, sequence = await self._io.call(LEAD, keys, (lease.owner, lease.token, job.id))
+        args = (lease.owner, lease.token, job.id)
+        state, sequence, messages = await self._io.call(LEAD, keys, args)
         if state == -1:
             raise job_gone(self._keys)
         if state == 0:
             lease.lose()
             lease.check()
-        return int(sequence)
+        return sequence, messages
 
     async def _shrink(self, lease: LeaseCore, messages: int) -> None:
         keys = self._keys.pick(["lease", "job", "sequence"])
@@ -137,7 +138,8 @@ class JobsCore:
         return int(await self._io.command("GET", self._keys.sequence) or 0)
 
     async def _there(self) -> bool:
-        return bool(await self._io.command("EXISTS", self._keys.job, self._keys.sequence))
+        keys = self._keys.pick(["job", "sequence", "stats"])
+        return bool(await self._io.command("EXISTS", *keys))
 
     async def _reset(self) -> None:
         """Delete everything but the last token, page by page, whatever the record's format."""
@@ -171,8 +173,8 @@ class Jobs(JobsCore):
         """Write the record under a lease; returns the one that is there then."""
         return run(self._open(lease, job))
 
-    def lead(self, lease: LeaseCore, job: Job) -> int:
-        """Begin a term as generator; returns the sequence, raises LeaseLost or JobGone."""
+    def lead(self, lease: LeaseCore, job: Job) -> tuple[int, int]:
+        """Begin a term as generator; returns the sequence and K, raises LeaseLost or JobGone."""
         return run(self._lead(lease, job))
 
     def shrink(self, lease: LeaseCore, messages: int) -> None:

@@ -84,8 +84,10 @@ class VerifierCore:
             verdict.places[place] += len(ids)
             _tick(seen, ids, odd)
             self._progress(sum(verdict.places.values()), verdict.sequence)
+        now = await self._sequence()
         for text in sorted(odd):
-            await self._judge_odd(text, verdict)
+            if not (_is_id(text) and int(text) <= now):  # else it was generated since
+                verdict.note("foreign", f"{text[:60]!r}: not an id of this job")
         await self._judge(seen, verdict)
         verdict.seconds = time.monotonic() - began
         return verdict
@@ -114,11 +116,11 @@ class VerifierCore:
                 yield place, ids
 
     async def _pages(self, key: str) -> AsyncIterator[list[bytes]]:
-        """The ids of a list, from its end to its front: what moves on leaves at the front."""
-        last = -1
-        while page := await self._io.call(PAGE, [key], (last - 999, last)):
+        """The ids of a list; what moves on meanwhile leaves at the front and is missed."""
+        first = 0
+        while page := await self._io.call(PAGE, [key], (first, first + 999)):
             yield page
-            last -= 1000
+            first += 1000
 
     async def _error_ids(self) -> AsyncIterator[list[bytes]]:
         last = int(await self._io.command("HGET", self._keys.stats, "errors") or 0)
@@ -135,11 +137,6 @@ class VerifierCore:
             )
             cursor = int(answer[0])
             yield list(answer[1])
-
-    async def _judge_odd(self, text: bytes, verdict: Verdict) -> None:
-        if text.isdigit() and 0 < int(text) <= await self._sequence():
-            return  # generated since
-        verdict.note("foreign", f"{text[:60]!r}: not an id of this job")
 
     async def _judge(self, seen: bytearray, verdict: Verdict) -> None:
         """Ask again for every id that was not seen exactly once."""
@@ -185,15 +182,17 @@ def _in_bucket(id: bytes, bucket: int) -> bytes:
     return id
 
 
+def _is_id(text: bytes) -> bool:
+    """Whether a text is a number from 1 on, as a script writes it."""
+    return text.isdigit() and text[:1] != b"0" and len(text) < 16
+
+
 def _tick(seen: bytearray, ids: Iterable[bytes], odd: set[bytes]) -> None:
     """Count each id; keep what is none."""
     for id in ids:
-        try:
-            number = int(id)
-            if number < 1 or b"%d" % number != id:
-                raise ValueError
-            seen[number] = min(seen[number] + 1, 2)
-        except (ValueError, IndexError):
+        if _is_id(id) and int(id) < len(seen):
+            seen[int(id)] = min(seen[int(id)] + 1, 2)
+        else:
             odd.add(bytes(id))
 
 

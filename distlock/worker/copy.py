@@ -6,8 +6,8 @@ Rules:
   a usage error when an option that it was given says something else.
 - A thread renews the lease at T/3 and says that the hand is alive, over its own connection, so a
   slow message is not a death. (Code that holds the interpreter's lock for longer is one.)
-- Whatever ends a copy, it gives back the rest of its hand and hands the lease on, if the server is
-  there; if not, both are taken from it when their time is over.
+- A copy that is done or told to end gives back the rest of its hand and hands the lease on. From
+  one that ends otherwise, its hand is taken when its life is over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..errors import UsageError
+from ..errors import LeaseLost, UsageError
 from ..io import Background, Caller, Interrupted, SyncIO
 from ..lease import Lease
 from ..pipeline import Job, Jobs
@@ -66,7 +66,8 @@ class Copy:
         """
         began, state = time.monotonic(), self._context.state
         try:
-            self._work_on(self._open())
+            if job := self._open():
+                self._work_on(job)
         except Interrupted:
             state.left_behind = True
             self._context.say("left", "the server is away: others take over what I held")
@@ -91,18 +92,25 @@ class Copy:
                 while not (context.io.stopping or context.state.done):
                     generating.lead() if self._lease.held else handling.until_lead()
         finally:
-            work.close()
             generating.release()
+            if not context.io.abandoned:
+                work.close()
 
-    def _open(self) -> Job:
-        """Read the job, or write it under the lease."""
-        pause, wanted = 0.02, None
+    def _open(self) -> Job | None:
+        """Read the job, or write it under the lease; None when a signal came before."""
+        pause, wanted, io = 0.02, None, self._context.io
         while (job := self._jobs.read()) is None:
-            wanted = wanted or self._wanted()  # may read a whole file, and refuse it
-            if self._lease.acquire():
-                job = self._begin(wanted)
-                break
-            self._context.io.sleep_now(pause)  # the owner is about to write it
+            try:
+                with io.interruptible():
+                    wanted = wanted or self._wanted()  # may read a whole file, and refuse it
+                if self._lease.acquire():
+                    job = self._begin(wanted)
+                    break
+                io.sleep_now(pause)  # the owner is about to write it
+            except LeaseLost:
+                continue
+            except Interrupted:
+                return None
             pause = min(pause * 2, 0.25)
         try:
             self._compare(job)
@@ -147,7 +155,7 @@ class Copy:
             ("--attempts", given.attempts, job.attempts),
             ("--handler-ttl", given.handler_ttl, job.handler_ttl),
         ):
-            if mine is not None and mine != its:
+            if mine is not None and round(mine, 3) != its:
                 raise UsageError(
                     f"{option} {mine:.15g}: the job {name!r} has {its:.15g}: leave the option out "
                     "to join it, take another --name, or begin anew with --reset"

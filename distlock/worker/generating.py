@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 from redis.exceptions import RedisError
@@ -70,7 +71,8 @@ class Generating:
         """Generate until all is generated, the lease has gone on, or the copy is to stop."""
         self._context.state.role = "generator"
         try:
-            sequence = self._jobs.lead(self._lease, self._job)
+            sequence, messages = self._jobs.lead(self._lease, self._job)
+            self._job = replace(self._job, messages=messages)
             if sequence < self._job.messages:
                 self._announce(sequence + 1)
             while sequence < self._job.messages and not self._context.io.stopping:
@@ -119,7 +121,7 @@ class Generating:
 
     def _shrink(self, messages: int) -> None:
         self._jobs.shrink(self._lease, messages)
-        self._job = self._jobs.read() or self._job
+        self._job = replace(self._job, messages=messages)
         text = f"the source ended: the job has {messages} messages"
         self._context.say("shrunk", text, messages=messages)
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from ..errors import LeaseLost
-from ..io import Caller, TimeLimitExceeded
+from ..io import Caller
 from ..keys import BUCKET
 from ..lease import Lease
 from ..pipeline import Hand, Handler, Job, Message, Outcome, report
@@ -24,6 +23,8 @@ from .context import Context
 
 QUICK = 0.25
 """Seconds that a hand may take; one that takes half of it grows."""
+HAND_BYTES = 1_000_000
+"""Bytes of results after which the rest of a hand is given back."""
 
 
 class Handling:
@@ -63,12 +64,11 @@ class Handling:
     def until_room(self, room: int) -> None:
         """As the generator: handle until the queue is no longer than `room`."""
         outcome, queue = self._begin(), room + 1
-        while queue > room and not self._context.io.stopping:
+        while queue > room and self._lease.held and not self._context.io.stopping:
             hand, outcome = self._next(outcome)
             queue = hand.queue
-            if not self._lease.held:
-                raise LeaseLost("the lease has gone on while its owner handled messages")
         self._leave(outcome)
+        self._lease.check()
 
     def _begin(self) -> Outcome:
         self.handler.join()
@@ -77,22 +77,25 @@ class Handling:
 
     def _leave(self, outcome: Outcome) -> None:
         self._context.state.hand = 0
-        if self.handler.joined:
-            self.handler.exchange(outcome, 0)
+        if self.handler.joined and self.handler.exchange(outcome, 0) is None:
+            self._given_up(outcome)
 
     def _next(self, outcome: Outcome) -> tuple[Hand, Outcome]:
         """Exchange hands and handle the next; returns it and what became of it."""
         hand = self.handler.exchange(outcome, self._want)
         while hand is None:
-            lost = sum(map(len, outcome.stored.values())) // 2
-            self._context.state.stored -= lost
-            text = f"given up for dead: {lost} results were not accepted; joining anew"
-            self._context.say("given-up", text, results=lost)
+            self._given_up(outcome)
             outcome = self._begin()
             hand = self.handler.exchange(outcome, self._want)
         if hand.dead:
             self._reclaim(hand.dead)
         return hand, self._process(hand.messages)
+
+    def _given_up(self, outcome: Outcome) -> None:
+        lost = sum(map(len, outcome.stored.values())) // 2
+        self._context.state.stored -= lost
+        text = f"given up for dead: {lost} results were not accepted, others have the messages"
+        self._context.say("given-up", text, results=lost)
 
     def _process(self, messages: list[bytes]) -> Outcome:
         """Handle the messages of one hand, and decide how many to want next."""
@@ -100,9 +103,9 @@ class Handling:
         io, monotonic, call = context.io, time.monotonic, self._work.call
         context.state.hand = len(messages)
         began = monotonic()
-        late = began + self._limit
+        late, size = began + self._limit, 0
         for done, raw in enumerate(messages):
-            if done and (io.stopping or monotonic() > late):
+            if io.stopping or (done and (size > HAND_BYTES or monotonic() > late)):
                 outcome.give_back(messages[done:])
                 break
             id, attempt, body = raw.split(b":", 2)
@@ -110,11 +113,15 @@ class Handling:
             try:
                 result = call(Message(number, body, int(attempt)))
                 kept = body if result is None else self._encoded(result)
-            except (Exception, TimeLimitExceeded) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit and CancelledError fail a message, too
                 last = int(attempt) >= self.handler.job.attempts  # else the report is not kept
-                outcome.fail(id, report(error, context.name) if last else "")
+                kept = report(error, context.name) if last else b""
+                outcome.fail(id, kept)
             else:
                 outcome.store(id, number // BUCKET, kept)
+            size += len(kept)
         took = monotonic() - began
         self._count(outcome, len(messages) - len(outcome.returned), took)
         return outcome

@@ -2,8 +2,9 @@
 
 Rules:
 
-- The first SIGTERM or Ctrl-C lets the message in hand finish; the second Ctrl-C ends it now.
-- A signal's handler sets a flag and ends a wait; all else is done where the flag is seen.
+- The first SIGTERM or Ctrl-C lets the message in hand finish: it says so, sets a flag and ends a
+  wait. The second Ctrl-C ends the copy now: nothing more is sent.
+- A process that a handler forks is no copy: a signal ends it as usual, and it sends nothing.
 - Whoever loses the embedded server starts it again; the server's lock lets only one do so.
 """
 
@@ -26,7 +27,7 @@ from ..keys import Keys
 from ..place import Place
 from ..source import Source
 from .context import Context, Say, Settings
-from .copy import Copy
+from .copy import HANDLER_TTL, Copy
 
 
 def copy_name() -> str:
@@ -61,10 +62,13 @@ class Process:
         self._patience = patience
         self._away = False
         self._signal = 0
+        self._pid = os.getpid()
         client = connect(place.url)
         io = SyncIO(client, patience, on_outage=self._outage, on_return=self._back)
         self.context = Context(name, io, keys, settings, say)
-        self._side = SyncIO(client, patience=0)
+        least = min(settings.ttl, settings.handler_ttl or HANDLER_TTL)
+        # a beat whose answer does not come must leave time for another one
+        self._side = SyncIO(connect(place.url, timeout=max(least / 6, 0.05)), patience=0)
 
     def run(self, source: Callable[[int], Source], work: Callable[[int], Caller]) -> int:
         """Work until the job is done or a signal ends it.
@@ -91,9 +95,14 @@ class Process:
         return 130 if self._signal == signal.SIGINT else 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> Any:
+        if os.getpid() != self._pid:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         if self._signal and number == signal.SIGINT:
+            self.context.io.abandon()
             raise KeyboardInterrupt
-        self._signal = number
+        self._signal = self._signal or number
         self.context.state.role = "stopping"
         with suppress(RuntimeError):  # the main thread is in the middle of a line
             text = "finishing the message in hand"
@@ -106,12 +115,12 @@ class Process:
             self._away = True
             wait = f"waiting for it up to {self._patience:g} s"
             self._say("away", f"the server is away ({error}): {wait}", error=str(error))
-        if self._place.embedded:
-            try:
-                if self._place.embedded.start():
-                    self._say("restarted", "started the embedded server again")
-            except DistlockError as failure:
-                self._say("not-restarted", str(failure))
+        embedded = self._place.embedded
+        try:
+            if embedded and not embedded.alive() and embedded.start():
+                self._say("restarted", "started the embedded server again")
+        except DistlockError as failure:
+            self._say("not-restarted", str(failure))
 
     def _back(self, seconds: float) -> None:
         self._away = False
