@@ -79,7 +79,7 @@ class FileSource:
 
     def __init__(self, path: str, max_body: int) -> None:
         self._path = path
-        self._place = os.path.abspath(path)  # a handler may change the folder
+        self._place = path and os.path.abspath(path)  # a handler may change the folder
         self._max_body = max_body
         try:
             with self._open() as file:

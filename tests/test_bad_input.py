@@ -498,7 +498,7 @@ def results(message):
     [
         ("long", "message 2 has 11 bytes, --max-body is 10: raise it, or give less", 1),
         ("number", "message 1 is a int: function bad_sources:number must give bytes or str", 0),
-        ("raising", r"raised RuntimeError at message 1: first line\nsecond\x1b[31m line", 1),
+        ("raising", r"raised RuntimeError at message 2: first line\nsecond\x1b[31m line", 1),
         ("deaf", "raised TypeError at message 1: ", 0),
         ("nothing", "raised TypeError at message 1: ", 0),
     ],
