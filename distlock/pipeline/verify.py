@@ -6,13 +6,13 @@ Rules:
   that moves on meanwhile is missed, hardly ever seen twice.
 - An id that looks wrong is asked again, with all its places in one script, before anything is
   claimed; so the verdict is right while copies run, and exact when none does.
-- One byte an id and one page at a time is all that is held: 1 MB for a million messages.
+- One byte an id and one page at a time is held, 1 MB for a million messages; and what is no id.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import DistlockError
@@ -65,15 +65,11 @@ class VerifierCore:
     Args:
         io: the connection to the server.
         keys: the pipeline's keys.
-        progress: told now and then how many ids were read, and of how many.
     """
 
-    def __init__(
-        self, io: IO, keys: Keys, progress: Callable[[int, int], None] = lambda read, all: None
-    ) -> None:
+    def __init__(self, io: IO, keys: Keys) -> None:
         self._io = io
         self._keys = keys
-        self._progress = progress
 
     async def _verify(self) -> Verdict:
         began = time.monotonic()
@@ -83,7 +79,6 @@ class VerifierCore:
         async for place, ids in self._places(verdict.sequence):
             verdict.places[place] += len(ids)
             _tick(seen, ids, odd)
-            self._progress(sum(verdict.places.values()), verdict.sequence)
         now = await self._sequence()
         for text in sorted(odd):
             if not (_is_id(text) and int(text) <= now):  # else it was generated since

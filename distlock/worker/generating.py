@@ -85,8 +85,10 @@ class Generating:
 
     def release(self) -> None:
         """Hand the lease on, if it is held; if the server refuses or is away, its time ends it."""
+        if self._context.io.abandoned or not self._lease.held:
+            return
         with suppress(RedisError, ServerUnreachable):
-            if self._lease.held and self._lease.release():
+            if self._lease.release():
                 self._generator.ring()
 
     def _announce(self, first: int) -> None:
