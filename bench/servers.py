@@ -6,7 +6,9 @@ Without persistence unless `aof` is asked for (then appendfsync everysec, the de
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -44,7 +46,7 @@ class Server:
         words = [binary(kind), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
         words += ["--unixsocket", f"{self.folder}/s"] if unix else []
         words += ["--dir", self.folder, "--appendonly", "yes" if aof else "no"]
-        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
         self.client = redis.Redis.from_url(self.url)
         self._wait_until_up()
         info = self.client.info("server")
@@ -70,9 +72,9 @@ class Server:
         return int(self.client.info("memory")["used_memory"])
 
     def close(self) -> None:
-        """End the server and remove its folder."""
+        """End the server, with its child that may be rewriting a file, and remove its folder."""
         self.client.close()
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
