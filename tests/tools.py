@@ -27,20 +27,32 @@ def wait_until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 def partition(client: redis.Redis, keys: Keys) -> dict[str, list[int]]:
     """Where each id is, read in one MULTI snapshot; fails unless each is in exactly one place."""
+    found = None
+    while found is None:  # a copy that runs may have joined meanwhile, or begun a bucket
+        found = snapshot(client, keys)
+    return found
+
+
+def snapshot(client: redis.Redis, keys: Keys) -> dict[str, list[int]] | None:
+    """See `partition`; None when the snapshot shows keys that were not known before it."""
     handlers = [name.decode() for name in client.zrange(keys.handlers, 0, -1)]
     sequence = int(client.get(keys.sequence) or 0)
-    with client.pipeline(transaction=True) as snapshot:
-        snapshot.get(keys.sequence)
-        snapshot.lrange(keys.queue, 0, -1)
-        snapshot.lrange(keys.again, 0, -1)
-        snapshot.zrange(keys.later, 0, -1)
-        snapshot.hkeys(keys.errors)
-        snapshot.smembers(keys.taken)
+    with client.pipeline(transaction=True) as instant:
+        instant.get(keys.sequence)
+        instant.lrange(keys.queue, 0, -1)
+        instant.lrange(keys.again, 0, -1)
+        instant.zrange(keys.later, 0, -1)
+        instant.hkeys(keys.errors)
+        instant.smembers(keys.taken)
         for handler in handlers:
-            snapshot.hkeys(keys.temp(handler))
+            instant.hkeys(keys.temp(handler))
         for bucket in range(sequence // 4096 + 1):
-            snapshot.hkeys(keys.store(bucket))
-        read = snapshot.execute()
+            instant.hkeys(keys.store(bucket))
+        instant.zrange(keys.handlers, 0, -1)
+        *read, alive = instant.execute()
+    joined = {name.decode() for name in alive} - set(handlers)
+    if joined or int(read[0] or 0) // 4096 > sequence // 4096:
+        return None
     temps, stores = read[6 : 6 + len(handlers)], read[6 + len(handlers) :]
     found = {
         "queue": [int(message.split(b":")[0]) for message in read[1]],
