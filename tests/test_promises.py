@@ -225,6 +225,14 @@ def test_3_a_publish_under_an_old_token_is_refused_whole(io: SyncIO) -> None:
     assert io.client.hget(pipe.keys.lease, "owner") == after.owner.encode()
 
 
+def test_3_the_right_owner_with_an_old_token_is_refused(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.lease.token -= 1
+    with pytest.raises(LeaseLost):
+        pipe.generator.publish(1, [b"x"])
+    assert not io.client.exists(pipe.keys.queue)
+
+
 def test_3_an_expired_lease_that_nobody_took_is_not_taken_back_by_a_publish(io: SyncIO) -> None:
     pipe = Pipe(io)
     pipe.expire(pipe.keys.lease)
