@@ -88,8 +88,8 @@ def lead(url: str, messages: int, attempts: int = 3, ttl: float = 60.0) -> Leade
     """Empty the server and become the generator of a new job."""
     io = SyncIO(connect(url))
     flush(io.client)
-    lease = Lease(io, KEYS.lease, KEYS.token, ttl, "leader")
-    lease.acquire()
+    lease = Lease(io, KEYS.name, ttl=ttl, who="leader")
+    lease.acquire(blocking=False)
     job = Jobs(io, KEYS).open(lease, Job(messages, messages, Ready.description, 0, attempts))
     assert job is not None
     Jobs(io, KEYS).lead(lease, job)
@@ -124,7 +124,7 @@ class Drainer:
         context = make_context(url, name)
         job = Jobs(context.io, KEYS).read()
         assert job is not None
-        lease = Lease(context.io, KEYS.lease, KEYS.token, context.settings.ttl, name)
+        lease = Lease(context.io, KEYS.name, ttl=context.settings.ttl, who=name)
         self._io, self._want = context.io, want
         self._side = SyncIO(context.io.client, 0)
         self._handling = Handling(context, job, lease, make_work(error_rate))

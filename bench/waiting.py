@@ -9,7 +9,7 @@ from statistics import median, quantiles
 
 import redis
 
-from distlock.io import Background
+from distlock.io import Background, run
 from distlock.pipeline import Message, Outcome
 from distlock.scripts import script
 
@@ -96,7 +96,7 @@ def idle(server: Server, seconds: float) -> Iterator[Row]:
     """Commands a second of one idle handler, while a generator elsewhere waits."""
     leader = ours.lead(server.url, 10, ttl=5.0)
     crew = Crew((_idling, (server.url,))).start()
-    with Background(lambda: leader.lease.keep(leader.io), 5 / 6):
+    with Background(lambda: run(leader.lease.keep(leader.io)), 5 / 6):
         time.sleep(2)
         monitor = Monitor(server.client)
         time.sleep(seconds)

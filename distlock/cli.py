@@ -26,7 +26,9 @@ from .options import (
     OUTPUT,
     PROGRAM,
     RUN,
+    SERVER,
     Connection,
+    Number,
     given,
     names_of,
     options,
@@ -198,6 +200,53 @@ def server_status(ctx: click.Context, /, **said: Any) -> None:
     if pid is None:
         text = f"no embedded server runs; its folder is {embedded.folder}"
     result(numbers | {"url": embedded.url}, text, Connection(ctx, {}).as_json)
+
+
+@cli.command("leases")
+@options(SERVER)
+@click.pass_context
+def list_leases(ctx: click.Context, /, **said: Any) -> None:
+    """List all leases of a server: who holds them, and how many wait."""
+    modes.list_leases(Connection(ctx, dict(os.environ), lease="all"))
+
+
+@cli.command("lease")
+@options(SERVER)
+@click.option(
+    "--ttl",
+    type=Number(0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds after which another machine may go on when this one dies.",
+)
+@click.option(
+    "--wait",
+    type=Number(),
+    help="Seconds to wait for it; 0 tries once.  [default: for ever]",
+)
+@click.argument("lease_name", metavar="NAME")
+@click.argument("command", nargs=-1, required=True)
+@click.pass_context
+def lease_command(
+    ctx: click.Context,
+    /,
+    lease_name: str,
+    command: tuple[str, ...],
+    ttl: float,
+    wait: float | None,
+    **said: Any,
+) -> None:
+    """Run a command under a lease, on one machine at a time: lease NAME -- COMMAND ARGS.
+
+    The command finds its fencing token in DISTLOCK_TOKEN. It is stopped, SIGTERM then SIGKILL,
+    when the lease is lost. Its exit code is passed on; 1 says that the lease was not free in time.
+
+    \b
+    Example, in the crontab of many machines:
+      distlock lease backup --wait 0 -- /usr/local/bin/backup --all
+    """
+    connection = Connection(ctx, dict(os.environ), lease=lease_name)
+    sys.exit(modes.run_command(connection, command, ttl, wait))
 
 
 # --- the way out -----------------------------------------------------------------------------

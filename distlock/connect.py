@@ -14,9 +14,11 @@ Rules:
 from __future__ import annotations
 
 import re
+from functools import cache
 from urllib.parse import urlsplit
 
 import redis
+import redis.asyncio
 from redis import exceptions as said
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -58,6 +60,19 @@ def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> red
     except (ValueError, TypeError, said.RedisError) as error:
         raise UsageError(f"{mask(url)!r} cannot be used: {error}; see --help") from error
     return client
+
+
+@cache
+def shared(url: str) -> redis.Redis:
+    """The one client of this process for a URL; raises like `connect`."""
+    return connect(url)
+
+
+@cache
+def shared_async(url: str) -> redis.asyncio.Redis:
+    """The same for redis.asyncio; nothing in it belongs to an event loop."""
+    connect(url).close()  # says what is wrong with the URL
+    return redis.asyncio.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=1.5)
 
 
 def check_url(url: str) -> None:

@@ -23,6 +23,12 @@ class UsageError(DistlockError):
     exit_code = 2
 
 
+class CommandNotFound(UsageError):
+    """A command that is to run under a lease and that does not exist; the code is a shell's."""
+
+    exit_code = 127
+
+
 class ServerUnreachable(DistlockError):
     """Nobody answers, or whoever answers does not let us in."""
 
@@ -41,5 +47,29 @@ class GeneratorFailed(DistlockError):
     """The source of messages raised, or gave something that is no message."""
 
 
-class LeaseLost(DistlockError):
+class LeaseError(DistlockError):
+    """Something about a lease.
+
+    Attributes:
+        key: the lease's key on the server.
+        owner: the owner id meant: the holder's, as far as it is known, or the caller's own.
+        token: its fencing token, 0 if none is known.
+    """
+
+    def __init__(self, text: str, key: str = "", owner: str = "", token: int = 0) -> None:
+        super().__init__(text)
+        self.key = key
+        self.owner = owner
+        self.token = token
+
+
+class NotAcquired(LeaseError):
+    """The lease could not be had: somebody else holds it, or too few replicas confirmed it."""
+
+
+class LeaseLost(LeaseError):
     """The lease has gone on: what was done under it is no longer accepted."""
+
+
+class StaleToken(DistlockError):
+    """A write came with a token below one that was seen before: its lease has gone on."""

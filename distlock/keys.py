@@ -19,6 +19,7 @@ TYPES = {
     "job": "hash",
     "lease": "hash",
     "token": "string",
+    "line": "list",
     "sequence": "string",
     "queue": "list",
     "again": "list",
@@ -34,12 +35,25 @@ TYPES = {
 
 def check_name(name: str) -> str:
     """Return `name` if it can be part of a key, else raise UsageError."""
+    if not isinstance(name, str):
+        raise UsageError(f"name {name!r} is no text: give a str")
     if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
         return name
     shown = name if len(name) <= 40 else name[:37] + "..."
     raise UsageError(
         f"name {shown!r} cannot be used: take 1 to 64 of the characters A-Z a-z 0-9 . _ -"
     )
+
+
+def lease_name(key: bytes) -> str:
+    """The name of the lease that a key belongs to, "" if it is no lease's."""
+    found = re.fullmatch(rb"distlock:\{([A-Za-z0-9._-]{1,64})\}:(lease|line)", key)
+    return found[1].decode() if found else ""
+
+
+def wake_channel(address: str) -> str:
+    """The channel on which those of one address hear that a lease is theirs (see _grant.lua)."""
+    return f"distlock:wake:{address}"
 
 
 class Keys:
@@ -56,8 +70,9 @@ class Keys:
         self.name = check_name(name)
         self.prefix = f"distlock:{{{name}}}:"
         self.job = self.prefix + "job"  # what K, input and seed describe
-        self.lease = self.prefix + "lease"  # owner, token, ttl; expires with the term
+        self.lease = self.prefix + "lease"  # owner, token, ttl …; expires with the term
         self.token = self.prefix + "token"  # the last token given out
+        self.line = self.prefix + "line"  # who waits for the lease, in order
         self.sequence = self.prefix + "sequence"  # the last generated id
         self.queue = self.prefix + "queue"  # messages waiting
         self.again = self.prefix + "again"  # messages of dead hands, claimed one at a time

@@ -9,14 +9,14 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import DistlockError, UsageError
+from .errors import DistlockError, LeaseLost, UsageError
 from .options import PROGRAM, Connection
 
 if TYPE_CHECKING:
@@ -199,6 +199,44 @@ def retry_errors(connection: Connection) -> None:
             count += more
     text = f"{count:,} errors are back in the queue" if count else "there are no errors"
     result({"retried": count}, text, connection.as_json)
+
+
+def list_leases(connection: Connection) -> None:
+    """Print every lease that is held or waited for."""
+    from .io import run
+    from .lease import read_all
+    from .view import lease_lines, out
+
+    with opened(connection) as (_, io):
+        for line in lease_lines(run(read_all(io)), connection.as_json):
+            out(line)
+
+
+def run_command(
+    connection: Connection, words: Sequence[str], ttl: float, wait: float | None
+) -> int:
+    """Run a command under a lease; see command.Command.
+
+    Args:
+        connection: the server, and the keys of the lease.
+        words: the command and its arguments.
+        ttl: of the lease, seconds.
+        wait: seconds to wait for the lease, None for ever.
+
+    Returns:
+        The exit code.
+    """
+    from .command import Command
+    from .lease import Lease
+    from .view import View
+
+    view = View(connection.as_json)
+    command = Command(words, lambda text: view.say("lease", text))
+    with opened(connection) as (place, _):
+        lease = Lease(place.url, connection.keys.name, ttl=ttl, wait=wait, on_lost=command.lost)
+        with suppress(LeaseLost), lease:
+            return command.run(lease)
+    return command.code or 1
 
 
 def clean_temp(connection: Connection, drop: bool) -> None:

@@ -90,7 +90,7 @@ OUTPUT = [
     click.option("--json", "as_json", is_flag=True, help="Print for machines."),
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),
 ]
-CONNECTION = [
+SERVER = [
     click.option("--host", metavar="HOST", help="Server to use.  [default: localhost]"),
     click.option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="[default: 6379]"),
     click.option(
@@ -102,6 +102,10 @@ CONNECTION = [
         help="redis://, rediss:// (TLS) or unix:// instead of host and port; also from REDIS_URL, "
         "where a password is not seen by others.",
     ),
+    *OUTPUT,
+]
+CONNECTION = [
+    *SERVER[:4],
     click.option("--name", metavar="NAME", help="Pipeline to use.  [default: demo]"),
     *OUTPUT,
 ]
@@ -232,12 +236,16 @@ class Connection:
 
     Args:
         ctx: the context of the command that runs.
+        environment: where settings may come from, too.
+        lease: the name of the lease that the command is about, instead of a pipeline's.
 
     Raises:
         UsageError: two of them contradict each other.
     """
 
-    def __init__(self, ctx: click.Context, environment: dict[str, str]) -> None:
+    def __init__(
+        self, ctx: click.Context, environment: dict[str, str], lease: str | None = None
+    ) -> None:
         said: dict[str, Any] = {}
         while ctx:
             said = given(ctx) | said
@@ -245,7 +253,9 @@ class Connection:
                 break
             ctx = ctx.parent
         self.as_json = bool(said.get("as_json"))
-        self.keys = Keys(said.get("name", "demo"))
+        if lease is not None and "name" in said:
+            raise UsageError("--name is a pipeline's; the name of a lease stands alone")
+        self.keys = Keys(said.get("name", "demo") if lease is None else lease)
         self._said = said
         self._environment = environment
 

@@ -41,6 +41,12 @@ def script(name: str) -> Script:
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+def under(part: str, text: str) -> Script:
+    """A script of a user's with one of our parts in front."""
+    whole = f"{source(part)}\n{text}"
+    return Script("", whole, sha1(whole.encode(), usedforsecurity=False).hexdigest())
+
+
 @cache
 def source(name: str) -> str:
     """The text of one file of `lua/`, without its parts."""

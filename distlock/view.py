@@ -26,6 +26,7 @@ from .text import harmless
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from .lease import Holder
     from .pipeline import ErrorRecord, Status, Verdict
 
 
@@ -205,6 +206,21 @@ def status_lines(status: Status, rate: float, warnings: Sequence[str]) -> Iterat
     )
     for warning in warnings:
         yield f"warning    {warning}"
+
+
+def lease_lines(leases: Sequence[Holder], as_json: bool) -> Iterator[str]:
+    """All leases: a table for a person, an object each for a machine."""
+    if as_json:
+        yield from (json.dumps(lease._asdict()) for lease in leases)
+        return
+    rows = [("LEASE", "OWNER", "TOKEN", "LEFT", "WAITING")]
+    for lease in leases:
+        left = f"{lease.left:.1f}" if lease.owner else "-"
+        waiting = str(len(lease.waiters))
+        rows.append((lease.name, lease.owner or "-", str(lease.token), left, waiting))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:

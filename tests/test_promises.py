@@ -153,7 +153,7 @@ def test_2_every_takeover_goes_on_at_the_sequence_and_ends_at_k(io: SyncIO) -> N
         generator.publish(sequence + 1, [b"x"] * 10)
         pipe.expire(pipe.keys.lease)
         lease = pipe.new_lease(f"copy{turn}")
-        assert lease.acquire()
+        assert lease.acquire(blocking=False)
         sequence, _ = pipe.jobs.lead(lease, pipe.job)
         generator = pipe.new_generator(lease)
     assert sequence == 100
@@ -191,9 +191,10 @@ def test_2_a_job_whose_record_vanished_ends_its_copies_and_begins_nothing(io: Sy
         handler.join()
     with pytest.raises(JobGone):
         handler.rest()
-    assert pipe.lease.acquire()
+    lease = pipe.new_lease("again")
+    assert lease.acquire(blocking=False)
     with pytest.raises(JobGone):
-        pipe.jobs.lead(pipe.lease, pipe.job)
+        pipe.jobs.lead(lease, pipe.job)
     assert pipe.jobs.read() is None
 
 
@@ -214,7 +215,7 @@ def test_3_a_publish_under_an_old_token_is_refused_whole(io: SyncIO) -> None:
     pipe.generator.publish(1, [b"x"] * 3)
     pipe.expire(pipe.keys.lease)
     after = pipe.new_lease("second")
-    assert after.acquire()
+    assert after.acquire(blocking=False)
     with pytest.raises(LeaseLost):
         pipe.generator.publish(4, [b"x"] * 3)
     assert not pipe.lease.held
@@ -244,22 +245,24 @@ def test_3_an_expired_lease_that_nobody_took_is_not_taken_back_by_a_publish(io: 
 def test_3_tokens_rise_over_release_expiry_flushall_and_a_lost_counter(io: SyncIO) -> None:
     tokens = []
     for turn in range(40):
-        lease = Lease(io, "{t}lease", "{t}token", 5.0, f"copy{turn}")
-        assert lease.acquire()
+        lease = Lease(io, "t", ttl=5.0, who=f"copy{turn}")
+        assert lease.acquire(blocking=False)
         tokens.append(lease.token)
-        end = (lease.release, io.client.flushall, lambda: io.client.delete("{t}lease"))[turn % 3]
+        end = (lease.release, io.client.flushall, lambda: io.client.delete("distlock:{t}:lease"))[
+            turn % 3
+        ]
         end()
     assert tokens == sorted(set(tokens))
 
 
 def test_3_only_one_of_two_owns_and_each_term_has_an_owner_of_its_own(io: SyncIO) -> None:
-    first = Lease(io, "{t}lease", "{t}token", 5.0, "a")
-    second = Lease(io, "{t}lease", "{t}token", 5.0, "b")
-    assert first.acquire()
-    assert not second.acquire()
+    first = Lease(io, "t", ttl=5.0, who="a")
+    second = Lease(io, "t", ttl=5.0, who="b")
+    assert first.acquire(blocking=False)
+    assert not second.acquire(blocking=False)
     owner = first.owner
     assert first.release()
-    assert first.acquire()
+    assert first.acquire(blocking=False)
     assert first.owner != owner
 
 
@@ -330,9 +333,15 @@ class Echo(SyncIO):
         self.late = random.Random(5)
         self.echoes = 0
 
-    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+    async def call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        patience: float | None = None,
+    ) -> Any:
         """Run the script, then echo it and five older ones."""
-        answer = await super().call(script, keys, args)
+        answer = await super().call(script, keys, args, patience)
         self.sent.append((script, list(keys), list(args)))
         for old in [self.sent[-1], *self.late.choices(self.sent, k=5)]:
             before = self._dump()
@@ -387,7 +396,7 @@ def test_5_every_script_changes_nothing_when_it_arrives_again_at_any_later_time(
             assert pipe.lease.renew()
             assert pipe.lease.release()
             pipe.lease = pipe.new_lease("second")
-            assert pipe.lease.acquire()
+            assert pipe.lease.acquire(blocking=False)
             pipe.jobs.lead(pipe.lease, pipe.job)
             pipe.generator = pipe.new_generator(pipe.lease)
         for message in client.zrange(pipe.keys.later, 0, -1):
@@ -420,8 +429,8 @@ class Forgetful(SyncIO):
     dice = random.Random(7)
     lost = 0
 
-    def _execute(self, *words: Argument) -> Any:
-        answer = super()._execute(*words)
+    def _execute(self, *words: Argument, seconds: float | None = None) -> Any:
+        answer = super()._execute(*words, seconds=seconds)
         if str(words[0]).startswith("EVAL") and self.dice.random() < 0.2:
             self.lost += 1
             raise redis.ConnectionError("the answer was lost")
@@ -487,9 +496,9 @@ def test_6_only_the_message_that_was_alone_in_its_hand_uses_up_an_attempt(io: Sy
 def test_7_a_silent_server_ends_the_term_at_a_deadline_counted_from_before_the_renewal(
     io: SyncIO,
 ) -> None:
-    lease = Lease(io, "{t}lease", "{t}token", 0.3, "a")
+    lease = Lease(io, "t", ttl=0.3, who="a")
     before = time.monotonic()
-    assert lease.acquire()
+    assert lease.acquire(blocking=False)
     assert lease.held
     assert lease.deadline <= time.monotonic() + 0.3
     assert lease.deadline >= before + 0.3
@@ -500,31 +509,31 @@ def test_7_a_silent_server_ends_the_term_at_a_deadline_counted_from_before_the_r
 
 
 def test_7_a_renewal_sets_the_time_left_and_never_adds(io: SyncIO) -> None:
-    lease = Lease(io, "{t}lease", "{t}token", 60.0, "a")
-    assert lease.acquire()
+    lease = Lease(io, "t", ttl=60.0, who="a")
+    assert lease.acquire(blocking=False)
     for _ in range(5):
         assert lease.renew()
-    assert 59_000 < io.client.pttl("{t}lease") <= 60_000
+    assert 59_000 < io.client.pttl("distlock:{t}:lease") <= 60_000
 
 
 def test_7_an_expired_lease_is_not_renewed(io: SyncIO) -> None:
-    lease = Lease(io, "{t}lease", "{t}token", 60.0, "a")
-    assert lease.acquire()
-    io.client.delete("{t}lease")
+    lease = Lease(io, "t", ttl=60.0, who="a")
+    assert lease.acquire(blocking=False)
+    io.client.delete("distlock:{t}:lease")
     assert not lease.renew()
     assert not lease.held
-    assert not io.client.exists("{t}lease")
+    assert not io.client.exists("distlock:{t}:lease")
 
 
 # --- 8 and 9: the next owner is never late, and waiting costs nothing --------------------------
 
 
 def test_8_a_lease_that_ends_is_free_for_the_next_at_once(io: SyncIO) -> None:
-    first = Lease(io, "{t}lease", "{t}token", 0.2, "a")
-    second = Lease(io, "{t}lease", "{t}token", 5.0, "b")
-    assert first.acquire()
+    first = Lease(io, "t", ttl=0.2, who="a")
+    second = Lease(io, "t", ttl=5.0, who="b")
+    assert first.acquire(blocking=False)
     ends = first.deadline
-    wait_until(second.acquire, 2)
+    wait_until(lambda: second.acquire(blocking=False), 2)
     assert ends - 0.05 <= time.monotonic() < ends + 1
 
 
@@ -567,11 +576,12 @@ def test_9_a_resting_handler_is_woken_by_the_message_and_only_one_is(io: SyncIO,
         assert rest
         assert not rest.work
         assert 0 < rest.seconds <= 1
-        handlers.append(handler)
+        handlers.append((handler, rest))
     pipe.generator.publish(1, [b"x"])
-    assert handlers[0].wait(5)
-    assert not handlers[1].wait(0.1)
-    for handler, client in zip(handlers, clients, strict=True):
+    first, second = handlers
+    assert first[0].wait(first[1]._replace(seconds=5))
+    assert not second[0].wait(second[1]._replace(seconds=0.1))
+    for (handler, _), client in zip(handlers, clients, strict=True):
         handler._io.deafen()  # type: ignore[attr-defined]
         client.close()
 
@@ -583,9 +593,10 @@ def test_9_a_dead_waiter_costs_the_next_one_nothing(io: SyncIO, url: str) -> Non
         living = SyncIO(client)
         handler = Handler(living, pipe.keys, pipe.job, "a")
         handler.join()
-        handler.rest()
+        rest = handler.rest()
+        assert rest
         pipe.generator.publish(1, [b"x"])
-        assert handler.wait(5)
+        assert handler.wait(rest._replace(seconds=5))
         living.deafen()
 
 
@@ -649,10 +660,10 @@ class Broken(SyncIO):
 
     broken = False
 
-    def _execute(self, *words: Argument) -> Any:
+    def _execute(self, *words: Argument, seconds: float | None = None) -> Any:
         if self.broken:
             raise redis.ConnectionError("broken")
-        return super()._execute(*words)
+        return super()._execute(*words, seconds=seconds)
 
 
 def test_4_a_beat_that_failed_is_sent_again_in_time(io: SyncIO, client: redis.Redis) -> None:
@@ -671,8 +682,9 @@ def test_4_a_beat_that_failed_is_sent_again_in_time(io: SyncIO, client: redis.Re
 
 def test_9_a_channel_that_cannot_be_had_is_waited_for_without_a_storm(url: str) -> None:
     class Deaf(SyncIO):
-        async def listen(self, channel: str) -> None:
+        async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
             """Never succeeds, as when the server hangs up."""
+            return False
 
     with redis.Redis.from_url(url) as client:
         began = time.monotonic()

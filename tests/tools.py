@@ -96,7 +96,7 @@ class Pipe:
         self.jobs = Jobs(io, self.keys)
         self.records = Records(io, self.keys)
         self.lease = self.new_lease("first")
-        assert self.lease.acquire()
+        assert self.lease.acquire(blocking=False)
         wanted = Job(messages=messages, asked=messages, attempts=attempts, handler_ttl=handler_ttl)
         self.job = self.jobs.open(self.lease, wanted)
         self.jobs.lead(self.lease, self.job)
@@ -104,7 +104,7 @@ class Pipe:
 
     def new_lease(self, copy: str) -> Lease:
         """The lease of another copy."""
-        return Lease(self.io, self.keys.lease, self.keys.token, self.ttl, copy)
+        return Lease(self.io, self.keys.name, ttl=self.ttl, who=copy)
 
     def new_generator(self, lease: Lease) -> Generator:
         """A generator under a lease."""

@@ -2,21 +2,38 @@
 
 The capabilities (lease, pipeline) are written once, as coroutines over a small object (`IO` in
 `base`). The synchronous IO (`sync`) never suspends, so a synchronous call is one `send(None)`; a
-core that suspends there by mistake is a loud error. `caller` calls the user's functions.
+core that suspends there by mistake is a loud error. The other one (`asynchronous`) is for asyncio.
+`hub` keeps what all of one process share, `caller` calls the user's functions.
 """
 
-from .base import IO, Argument, Interrupted, run
+from .asynchronous import AsyncIO
+from .background import Background
+from .base import AWAY, IO, Argument, Interrupted, is_away, run
+from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
-from .sync import Background, SyncIO
+from .hub import AsyncHub, Hub, Kept
+from .route import AsyncClient, SyncClient
+from .sync import SyncIO
+from .turns import Mutex
 
 __all__ = [
+    "AWAY",
     "IO",
     "Argument",
+    "AsyncClient",
+    "AsyncHub",
+    "AsyncIO",
     "Background",
+    "Body",
     "Caller",
+    "Hub",
     "Interrupted",
+    "Kept",
+    "Mutex",
+    "SyncClient",
     "SyncIO",
     "TimeLimitExceeded",
     "is_async",
+    "is_away",
     "run",
 ]

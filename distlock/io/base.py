@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MovedError,
+    TimeoutError,
+    TryAgainError,
+)
 
 from ..scripts import Script
 
 T = TypeVar("T")
 Argument = str | bytes | int
+
+AWAY = (
+    ConnectionError,
+    TimeoutError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    TryAgainError,
+)
+"""Errors that say nothing of our request: the server is away, not back yet, or another one now."""
+DENIED = (AuthenticationError, AuthorizationError)
+"""Errors that redis-py counts as connection errors although waiting does not mend them."""
+SILENCE = 0.5
+"""Seconds after which a connection is looked at before it is used again."""
 
 
 class Interrupted(BaseException):
@@ -16,24 +42,93 @@ class Interrupted(BaseException):
 
 
 class IO(Protocol):
-    """What the capabilities need from the outside."""
+    """What the capabilities need from the outside.
 
-    stopping: bool
+    Attributes:
+        patience: seconds for which a server that is away is waited for.
+        resent: how many requests had to be sent again.
+        address: where this IO can be called, until it is deafened.
+    """
 
-    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        """Run a script and return its answer; send it again while the server is away."""
+    patience: float
+    resent: int
+    address: str
+
+    async def call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        patience: float | None = None,
+    ) -> Any:
+        """Run a script and return its answer; send it again while the server is away.
+
+        Until `patience` seconds are over, which then bounds each attempt, too; None: the IO's.
+        """
 
     async def command(self, *words: Argument) -> Any:
         """Send one command that only reads, in the same way."""
 
-    async def wait(self, channel: str, seconds: float) -> bool:
-        """Wait until something is published on the channel: True, or the time is over: False."""
+    async def attempt(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
+    ) -> Any:
+        """Run a script; an answer that is not there after some seconds counts as lost."""
 
-    async def listen(self, channel: str) -> None:
-        """Subscribe, so that no wake-up after this call is missed by `wait`."""
+    async def replicated(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        replicas: int,
+        seconds: float,
+    ) -> tuple[Any, int]:
+        """Run a script once and wait for replicas; its answer, and how many have it by then."""
+
+    async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
+        """Subscribe, so that no wake-up after this call is missed by `wait`; whether it worked."""
+
+    async def wait(self, channel: str, seconds: float, topic: str = "") -> bytes | None:
+        """Wait until something is published on the channel.
+
+        Returns what follows the topic, b"" when a connection broke, or None: the time is over.
+        """
+
+    def listens(self, channel: str) -> bool:
+        """Whether it is subscribed, as far as is known."""
+
+    def mute(self, channel: str, topic: str) -> None:
+        """Take nothing more of this topic."""
+
+    def deafen(self, address: str = "") -> None:
+        """Close the connections that wait, if the address is still this IO's (or none is named).
+
+        Whoever calls the old address reaches nobody.
+        """
+
+    async def connections(self, seconds: float) -> str:
+        """The ids of two connections that live as long as this IO does, or ""."""
+
+    async def standing(self) -> int:
+        """A number that is another one once the connection broke."""
 
     async def sleep(self, seconds: float) -> None:
         """Do nothing for some seconds."""
+
+    async def undo(self, core: Coroutine[Any, Any, Any]) -> None:
+        """Run a core to its end although the caller was cancelled; what fails in it is left."""
+
+    def turn(self, key: str, deadline: float) -> AbstractAsyncContextManager[bool]:
+        """Wait, in order, until nobody else of this process has the key; False: too late."""
+
+    def spawn(self, function: Callable[[], Any]) -> None:
+        """Run a user's function in the background."""
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error says nothing of our request, so that it may be sent again."""
+    if isinstance(error, DENIED):
+        return False
+    return isinstance(error, AWAY) or str(error).startswith("BUSY")
 
 
 def run(core: Coroutine[Any, Any, T]) -> T:

@@ -7,95 +7,128 @@
 - A wake-up is a hint. Whoever is woken, or whose connection broke, reads the state anew.
 - `interrupt`, called by a signal handler, ends a wait at once and never a call under way: a
   message in hand is finished, an answer that is due is read.
+- An answer that an exception kept from being read (Ctrl-C) is read before the next request: what
+  is sent to undo the one before comes after it.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import hiredis
-import redis
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ConnectionError,
-    NoScriptError,
-    RedisError,
-    TimeoutError,
-)
+from redis.exceptions import NoScriptError, RedisError, ResponseError, TimeoutError
 
 from ..errors import DistlockError, ServerUnreachable
+from ..keys import wake_channel
 from ..scripts import Script
-from .base import Argument, Interrupted
-
-AWAY = (ConnectionError, TimeoutError, BusyLoadingError)
-"""Errors that say nothing of our request: the server is away, or not back yet."""
-DENIED = (AuthenticationError, AuthorizationError)
-"""Errors that redis-py counts as connection errors although waiting does not mend them."""
-
+from .base import AWAY, SILENCE, Argument, Interrupted, is_away
+from .ear import Ear
+from .route import ANSWER, Route, SyncClient
+from .stopping import Stopping
+from .turns import Turns
 
 PACK: Callable[..., bytes] = hiredis.pack_command
-SILENCE = 0.5
-"""Seconds after which a connection is looked at before it is used again."""
 
 
-class SyncIO:
-    """The IO of one thread: blocking calls over one client.
+class SyncIO(Stopping):
+    """The IO of one thread at a time: blocking calls over one client.
 
     Args:
-        client: a client whose own retries are off.
+        client: how to reach the server; its own retries are not used.
         patience: seconds for which a silent server is waited for.
         on_outage: told of every failed attempt (the error, seconds since the first) before the
             next one; it may bring the server back.
         on_return: told when the server answers again (seconds it was away).
+        turns: the turns of this process.
     """
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: SyncClient | Route,
         patience: float = 60.0,
         on_outage: Callable[[Exception, float], None] = lambda error, seconds: None,
         on_return: Callable[[float], None] = lambda seconds: None,
+        turns: Turns | None = None,
     ) -> None:
-        self.client = client
+        super().__init__()
+        self.client: Any = client
+        self.patience = patience
+        self.resent = 0
+        self.address = secrets.token_hex(8)
+        self._route = client if isinstance(client, Route) else Route(client)
+        self._turns = turns or Turns()
         self._connection: Any = None
         self._used = 0.0
+        self._owed = 0
+        self._lives = 0
         self._pid = os.getpid()
-        self.abandoned = False
-        self._pubsub: Callable[..., Any] = client.pubsub
-        self.patience = patience
-        self.stopping = False
         self._on_outage = on_outage
         self._on_return = on_return
-        self._waiting = False
-        self._ears: dict[str, Any] = {}
+        self._ears: dict[str, Ear] = {}
 
-    def _execute(self, *words: Argument) -> Any:
+    def _execute(self, *words: Argument, seconds: float | None = None) -> Any:
         """Send one command on this IO's own connection, and read the answer.
 
-        Taking it from the pool anew for each command would cost 30 of 75 µs. It connects again by
-        itself; after a silence it is looked at first, for the server may have closed it.
+        Taking it from the pool anew for each command would cost 30 of 75 µs. After a silence it is
+        looked at first, for the server may have closed it.
         """
+        connection = self._open(seconds)
+        connection.send_packed_command((PACK(words),))
+        self._owed += 1
+        if seconds is not None and not connection.can_read(max(seconds, 0)):
+            connection.disconnect()
+            raise TimeoutError(f"no answer within {seconds:.3f} s")
+        return self._read(connection)
+
+    def _read(self, connection: Any) -> Any:
+        """Read one answer; a connection that fails is closed, one that was interrupted is not."""
+        try:
+            answer = connection.read_response(disconnect_on_error=False)
+        except ResponseError:
+            self._owed -= 1
+            raise
+        except RedisError:
+            connection.disconnect()
+            raise
+        self._owed -= 1
+        return answer
+
+    def _open(self, seconds: float | None = None) -> Any:
+        """The connection, with nothing unread on it; connects within some seconds, if given."""
         connection, now = self._connection, time.monotonic()
         if self.abandoned:
             raise Interrupted
-        if connection is None:
-            connection = self._connection = self.client.connection_pool.get_connection()
-        elif now - self._used > SILENCE and _stale(connection):
-            connection.disconnect()
         if os.getpid() != self._pid:
             raise DistlockError("a process that a handler forked cannot go on as this copy")
+        if connection is None:
+            connection = self._connection = self._route.connection()
+        elif now - self._used > SILENCE and _stale(connection):
+            connection.disconnect()
+        if not connection.is_connected:
+            if seconds is not None:
+                connection.socket_timeout = connection.socket_connect_timeout = max(seconds, 0.01)
+            connection.connect()
+            self._owed = 0
+            self._lives += 1
+        while self._owed:
+            with suppress(ResponseError):
+                self._read(connection)
         self._used = now
-        connection.send_packed_command((PACK(words),))
-        return connection.read_response()
+        return connection
 
-    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+    async def call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        patience: float | None = None,
+    ) -> Any:
         """Run a script and return its answer; send it again while the server is away.
 
         Raises:
@@ -103,12 +136,16 @@ class SyncIO:
             RedisError: the server refused.
             Interrupted: the process is to stop and the server is away.
         """
+        began = time.monotonic()
+        bound = None if patience is None else min(patience, ANSWER)
+        words = (script.sha, len(keys), *keys, *args)
         try:
-            return self._execute("EVALSHA", script.sha, len(keys), *keys, *args)
+            return self._execute("EVALSHA", *words, seconds=bound)
         except NoScriptError:
-            return await self.command("EVAL", script.text, len(keys), *keys, *args)
+            return await self.command("EVAL", script.text, *words[1:])
         except RedisError as error:
-            return await self._persist(error, ("EVAL", script.text, len(keys), *keys, *args))
+            again = ("EVAL", script.text, *words[1:])
+            return await self._persist(error, again, began, patience)
 
     async def command(self, *words: Argument) -> Any:
         """Send one command, again while the server is away; raises like `call`."""
@@ -117,109 +154,152 @@ class SyncIO:
         except RedisError as error:
             return await self._persist(error, words)
 
-    async def _persist(self, error: Exception, words: Sequence[Argument]) -> Any:
-        began, pause = time.monotonic(), 0.02
+    async def _persist(
+        self,
+        error: Exception,
+        words: Sequence[Argument],
+        began: float = 0.0,
+        patience: float | None = None,
+    ) -> Any:
+        began, pause = began or time.monotonic(), 0.02
+        most = self.patience if patience is None else patience
         while True:
             away = time.monotonic() - began
-            if not _is_away(error):
+            if not is_away(error):
                 raise error
-            if away >= self.patience:
-                self.patience = 0  # whatever is said on the way out is tried once
+            if away >= most:
+                if patience is None:
+                    self.patience = 0  # whatever is said on the way out is tried once
                 raise ServerUnreachable(
                     f"the server has been away for {away:.0f} s ({error}): bring it back and "
-                    "start this copy again; nothing is lost"
+                    "start again; nothing is lost"
                 ) from error
             self._on_outage(error, away)
-            await self.sleep(pause)
+            await self.sleep(min(pause, most - away))
             pause = min(pause * 1.5, 0.25)
+            self.resent += 1
             try:
-                answer = self._execute(*words)
+                if self._route.moved():
+                    self._connection = None
+                left = (
+                    None if patience is None else min(began + patience - time.monotonic(), ANSWER)
+                )
+                answer = self._execute(*words, seconds=left)
             except RedisError as later:
                 error = later
                 continue
             self._on_return(time.monotonic() - began)
             return answer
 
-    async def listen(self, channel: str) -> None:
+    async def attempt(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
+    ) -> Any:
+        """Run a script; an answer that is not there after some seconds counts as lost."""
+        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        try:
+            return self._execute(*words, seconds=seconds)
+        except NoScriptError:
+            return self._execute("EVAL", script.text, *words[2:], seconds=seconds)
+
+    async def replicated(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        replicas: int,
+        seconds: float,
+    ) -> tuple[Any, int]:
+        """Run a script once and wait for replicas, over one connection; see IO."""
+        answer = self._execute("EVAL", script.text, len(keys), *keys, *args)
+        lives = self._lives
+        reached = self._execute("WAIT", replicas, max(round(seconds * 1000), 1))
+        return answer, reached if lives == self._lives else 0
+
+    async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
         """Subscribe to a channel on a connection of its own, and wait for the confirmation.
 
         When the server is away it is left to the next wait: a wake-up is only a hint.
         """
         if channel in self._ears:
-            return
-        ear = self._pubsub()
+            return True
         try:
-            ear.subscribe(channel)
-            ear.get_message(timeout=5)
+            self._ears[channel] = Ear(self._route, channel, seconds)
         except AWAY:
-            ear.close()
-        else:
-            self._ears[channel] = ear
+            return False
+        return True
 
-    async def wait(self, channel: str, seconds: float) -> bool:
+    async def wait(self, channel: str, seconds: float, topic: str = "") -> bytes | None:
         """Wait for a wake-up; a connection that breaks meanwhile counts as one.
 
         Args:
             channel: what to listen to.
             seconds: for how long at most.
+            topic: the first word of the messages that are meant; "" for all.
         """
         deadline = time.monotonic() + seconds
         await self.listen(channel)
         ear = self._ears.get(channel)
         if ear is None:
             await self.sleep(seconds)
-            return False
+            return None
         try:
             while (left := deadline - time.monotonic()) > 0:
                 with self.interruptible():
-                    if ear.get_message(timeout=left):
-                        return True
+                    said = ear.hear(left)
+                if said is not None and said.startswith(topic.encode()):
+                    return said[len(topic) :]
         except AWAY:
             self.deafen()
-            return True
-        return False
+            return b""
+        return None
 
-    def deafen(self) -> None:
-        """Close the connections that wait."""
-        while self._ears:
-            self._ears.popitem()[1].close()
+    def listens(self, channel: str) -> bool:
+        """Whether it is subscribed, as far as is known."""
+        return channel in self._ears
 
-    async def sleep(self, seconds: float) -> None:
-        """Do nothing for some seconds; a signal ends it at once."""
-        self.sleep_now(seconds)
+    def mute(self, channel: str, topic: str) -> None:
+        """Nothing to do here: what is not waited for is passed over."""
 
-    def sleep_now(self, seconds: float) -> None:
-        """The same, for code that is no core."""
-        with self.interruptible():
-            time.sleep(max(seconds, 0))
+    def deafen(self, address: str = "") -> None:
+        """Close the connections that wait, if the address is still the one; see IO."""
+        if address in ("", self.address):
+            self.address = secrets.token_hex(8)
+            while self._ears:
+                self._ears.popitem()[1].close()
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """A block that a signal ends at once, by Interrupted."""
-        self._waiting = True
-        try:
-            if self.stopping:
-                raise Interrupted
-            yield
-        finally:
-            self._waiting = False
+    async def connections(self, seconds: float) -> str:
+        """The ids of two connections that live as long as this IO does: its own and an ear."""
+        ear = self._ears.get(wake_channel(self.address))
+        if ear and not ear.alive():
+            self.deafen()
+        channel = wake_channel(self.address)
+        if not await self.listen(channel, "", seconds) or not self._ears[channel].id:
+            return ""
+        return f"{self._execute('CLIENT', 'ID', seconds=seconds)} {self._ears[channel].id}"
 
-    def abandon(self) -> None:
-        """Have the process end now: nothing more is sent."""
-        self.abandoned = True
+    async def standing(self) -> int:
+        """A number that is another one once the connection broke."""
+        self._open()
+        return self._lives
 
-    def interrupt(self) -> None:
-        """Have the process stop: called by a signal handler, in the thread of this IO."""
-        self.stopping = True
-        if self._waiting:
-            raise Interrupted
+    async def undo(self, core: Coroutine[Any, Any, Any]) -> None:
+        """Run a core to its end, with little patience; what fails in it is left."""
+        with suppress(RedisError, ServerUnreachable):
+            await core
 
+    def turn(self, key: str, deadline: float) -> AbstractAsyncContextManager[bool]:
+        """Wait, in order, until nobody else of this process has the key."""
+        return self._turns.turn(key, deadline)
 
-def _is_away(error: Exception) -> bool:
-    """Whether an error says nothing of our request, so that it may be sent again."""
-    if isinstance(error, DENIED):
-        return False
-    return isinstance(error, AWAY) or str(error).startswith("BUSY")
+    def spawn(self, function: Callable[[], Any]) -> None:
+        """Run a user's function in a thread of its own."""
+        threading.Thread(target=function, daemon=True).start()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.deafen()
+        if self._connection:
+            self._connection.disconnect()
 
 
 def _stale(connection: Any) -> bool:
@@ -228,34 +308,3 @@ def _stale(connection: Any) -> bool:
         return bool(connection.can_read())
     except (RedisError, OSError):
         return True
-
-
-class Background:
-    """A thread that runs one step again and again, until the `with` block around it ends.
-
-    The thread is a daemon and never holds up the exit of the interpreter.
-
-    Args:
-        step: what to do; an error of the server in it is left to the next step.
-        seconds: pause between two steps.
-    """
-
-    def __init__(self, step: Callable[[], None], seconds: float) -> None:
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._loop, args=(step, seconds), daemon=True)
-        self._thread.start()
-
-    def _loop(self, step: Callable[[], None], seconds: float) -> None:
-        while not self._end.wait(seconds):
-            try:
-                step()
-            except (RedisError, ServerUnreachable):
-                continue  # the thread in front meets the same server and reports it
-
-    def __enter__(self) -> None:
-        """It runs already."""
-
-    def __exit__(self, *error: object) -> None:
-        """End it; returns when the step under way is over, at most 2 s later."""
-        self._end.set()
-        self._thread.join(2)

@@ -4,12 +4,13 @@
 -- KEYS: handlers queue again later bell stats errors lease sequence job taken
 -- ARGV: handler ttl(ms) longest-wait(ms) job(id)
 -- RETURNS: {0 wait | 1 there is work | 2 the job is done | -1 given up for dead | -2 the job is gone,
---           ms to wait, lease's ms left or -1 when all is generated, a dead handler or ''}
+--           ms to wait, lease's ms left or -1 when all is generated, a dead handler or '',
+--           for the one that has waited longest: the lease's token and its owner's connections}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local job = redis.call('HMGET', KEYS[10], 'id', 'messages')
-if job[1] ~= ARGV[4] then return {-2, 0, 0, ''} end
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {-1, 0, 0, ''} end
+if job[1] ~= ARGV[4] then return {-2, 0, 0, '', 0, ''} end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {-1, 0, 0, '', 0, ''} end
 local all, sequence = tonumber(job[2]), tonumber(redis.call('GET', KEYS[9]) or '0')
 local kept = tonumber(redis.call('HGET', KEYS[6], 'stored') or '0')
   + redis.call('HLEN', KEYS[7]) / 2 + redis.call('SCARD', KEYS[11])
@@ -23,14 +24,18 @@ if ttl and left > tonumber(ttl) then redis.call('PEXPIRE', KEYS[8], ttl) end
 left = sequence >= all and -1 or math.max(left, 0)
 if sequence >= all and kept >= all then
   while redis.call('ZCARD', KEYS[5]) > 0 do ring(KEYS[5]) end
-  return {2, 0, left, ''}
+  return {2, 0, left, '', 0, ''}
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local due = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]
 local wait = math.min(ARGV[3], left >= 0 and left or ARGV[3], first[2] - now + 1, (due or now + ARGV[3]) - now)
 local dead = tonumber(first[2]) < now and first[1] or ''
 if redis.call('LLEN', KEYS[2]) + redis.call('LLEN', KEYS[3]) > 0 or (due and due - now <= 0) then
-  return {1, 0, left, dead}
+  return {1, 0, left, dead, 0, ''}
 end
 redis.call('ZADD', KEYS[5], 'NX', now, ARGV[1])
-return {0, math.max(wait, 0), left, dead}
+local held = {}
+if left > 0 and redis.call('ZRANGE', KEYS[5], 0, 0)[1] == ARGV[1] then
+  held = redis.call('HMGET', KEYS[8], 'token', 'connections')
+end
+return {0, math.max(wait, 0), left, dead, tonumber(held[1] or 0), held[2] or ''}

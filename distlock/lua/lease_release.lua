@@ -1,7 +1,15 @@
--- Give the lease back, if it is still the caller's.
--- KEYS: lease
+-- Give the lease back, if it is still the caller's; the first waiter that listens is the next owner.
+-- USES: _grant
+-- KEYS: lease token line
 -- ARGV: owner token
 -- RETURNS: 1 released, 0 no longer the caller's
 local held = redis.call('HMGET', KEYS[1], 'owner', 'token')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
-return redis.call('DEL', KEYS[1])
+local last = redis.call('GET', KEYS[2]) or held[2]
+local waiters = redis.call('LLEN', KEYS[3])
+redis.call('DEL', KEYS[1])
+if waiters > 0 then
+  local time = redis.call('TIME')
+  grant(time[1] * 1000000 + time[2], tonumber(last))
+end
+return 1

@@ -57,13 +57,13 @@ class GeneratorCore:
         self._lease = lease
         self._max_queue = max_queue
         self._keys = keys.pick(["lease", "sequence", "queue", "bell", "handlers", "stats"])
-        self._channel = keys.channel(lease.copy)
+        self._channel = keys.channel(lease.who)
 
     async def _publish(self, first: int, bodies: Sequence[bytes], renew: bool) -> Published:
         lease, began = self._lease, time.monotonic()
         messages = [b"%d:1:%b" % message for message in enumerate(bodies, first)]
         wide = bool(messages) and max(map(len, messages)) > WIDE
-        head = (lease.owner, lease.token, first, int(renew), self._max_queue, int(wide), lease.copy)
+        head = (lease.owner, lease.token, first, int(renew), self._max_queue, int(wide), lease.who)
         answer = await self._io.call(PUBLISH, self._keys, [*head, *messages])
         state, sequence, queue, handlers = answer
         if state == -1:

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from ..io import IO, Argument, run
 from ..keys import Keys
+from ..lease import Watch
 from ..scripts import script
 from .job import Job, job_gone
 
@@ -133,6 +134,7 @@ class Rest(NamedTuple):
         seconds: how long nothing can happen but what rings the bell.
         lease_left: seconds the lease has left, None when all messages are generated.
         dead: a handler whose life is over, or "".
+        token, connections: of the generator, when this handler is the one to watch it; else "".
     """
 
     work: bool
@@ -140,6 +142,8 @@ class Rest(NamedTuple):
     seconds: float
     lease_left: float | None
     dead: str
+    token: int
+    connections: str
 
 
 class HandlerCore:
@@ -171,6 +175,7 @@ class HandlerCore:
         ]
         resting = "handlers queue again later bell stats errors lease sequence job taken"
         self._rest_keys = keys.pick(resting.split())
+        self._watch = Watch(io, keys.pick(["lease", "token", "line"]))
 
     async def _join(self) -> None:
         keys = [self._all.job, self._keys[0], self._all.handlers, self._all.stats]
@@ -211,7 +216,7 @@ class HandlerCore:
     async def _rest(self) -> Rest | None:
         began = time.monotonic()
         args = (self.name, self._ttl, round(LONGEST_REST * 1000), self.job.id)
-        state, wait, left, dead = await self._io.call(REST, self._rest_keys, args)
+        state, wait, left, dead, *watch = await self._io.call(REST, self._rest_keys, args)
         if state == -2:
             raise job_gone(self._all)
         if state == -1:
@@ -219,10 +224,16 @@ class HandlerCore:
             return None
         self._contact = began
         lease_left = None if left < 0 else left / 1000
-        return Rest(state == 1, state == 2, wait / 1000, lease_left, dead.decode())
+        token, connections = watch
+        seconds, work, done = wait / 1000, state == 1, state == 2
+        return Rest(work, done, seconds, lease_left, dead.decode(), token, connections.decode())
 
-    async def _wait(self, seconds: float) -> bool:
-        return await self._io.wait(self._channel, seconds)
+    async def _wait(self, rest: Rest) -> bool:
+        if not rest.connections:
+            return await self._io.wait(self._channel, rest.seconds) is not None
+        end = time.monotonic() + rest.seconds
+        said = await self._watch.until(self._channel, "", end, rest.token, rest.connections)
+        return said is not None
 
     async def _keep(self, io: IO) -> None:
         if self.joined and time.monotonic() - self._contact > self.job.handler_ttl / 2:
@@ -269,9 +280,13 @@ class Handler(HandlerCore):
         """
         return run(self._rest())
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the bell; True when it rang."""
-        return run(self._wait(seconds))
+    def wait(self, rest: Rest) -> bool:
+        """Wait for the bell, as long as the answer to `rest` said; True when it rang.
+
+        Whoever has waited longest also watches the generator: where that one's connections are
+        gone, its lease is ended, and this wait.
+        """
+        return run(self._wait(rest))
 
     def keep(self, io: IO) -> None:
         """Say over another connection that this handler is alive, if it has long been silent."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from ..errors import LeaseLost, UsageError
-from ..io import Background, Caller, Interrupted, SyncIO
+from ..io import Background, Caller, Interrupted, SyncIO, run
 from ..lease import Lease
 from ..pipeline import Job, Jobs
 from ..source import Source
@@ -51,8 +51,8 @@ class Copy:
         self._make_source = source
         self._make_work = work
         self._jobs = Jobs(context.io, context.keys)
-        keys = context.keys
-        self._lease = Lease(context.io, keys.lease, keys.token, context.settings.ttl, context.name)
+        ttl, who = context.settings.ttl, context.name
+        self._lease = Lease(context.io, context.keys.name, ttl=ttl, who=who, watch_connection=True)
 
     def run(self) -> State:
         """Work until the job is done or a signal ends it.
@@ -84,7 +84,7 @@ class Copy:
         generating = Generating(context, self._jobs, job, self._lease, source, handling)
 
         def keep() -> None:
-            self._lease.keep(self._side)
+            run(self._lease.keep(self._side))
             handling.handler.keep(self._side)
 
         try:
@@ -103,7 +103,7 @@ class Copy:
             try:
                 with io.interruptible():
                     wanted = wanted or self._wanted()  # may read a whole file, and refuse it
-                if self._lease.acquire():
+                if self._lease.acquire(blocking=False):
                     job = self._begin(wanted)
                     break
                 io.sleep_now(pause)  # the owner is about to write it
@@ -115,7 +115,8 @@ class Copy:
         try:
             self._compare(job)
         except UsageError:
-            self._lease.release()
+            if self._lease.held:
+                self._lease.release()
             raise
         if not self._lease.held:
             text = f"handler of a job of {job.messages} messages"

@@ -58,7 +58,7 @@ class Handling:
             lease_left = hand.lease_left if hand.messages else self._rest()
             if lease_left == 0 and not self.all_generated and self._may_try(hand):
                 self._since_try = 0
-                self._lease.acquire()
+                self._lease.acquire(blocking=False)
         self._leave(outcome)
 
     def until_room(self, room: int) -> None:
@@ -160,7 +160,7 @@ class Handling:
                 self._reclaim(rest.dead)
             if rest.dead or rest.work or rest.done or rest.lease_left == 0:
                 return rest.lease_left
-            rang = context.pause(partial(self.handler.wait, rest.seconds))
+            rang = context.pause(partial(self.handler.wait, rest))
         return None
 
     def _reclaim(self, dead: str) -> None:

@@ -1,0 +1,252 @@
+"""The asyncio IO: one connection that all tasks of an event loop share, and one that listens.
+
+The same rules as for the synchronous IO. Nothing here is for another event loop than the one that
+made it; what belongs to a loop ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any
+
+from redis.exceptions import ConnectionError, NoScriptError, RedisError, TimeoutError
+
+from ..errors import ServerUnreachable
+from ..keys import wake_channel
+from ..scripts import Script
+from .base import AWAY, Argument, is_away
+from .link import Link, Mailbox
+from .route import ANSWER, AsyncRoute
+from .turns import AsyncTurns
+
+UNDOING = 1.0
+"""Seconds for which a server is waited for to undo what was cut short."""
+
+
+class AsyncIO:
+    """The IO of one event loop.
+
+    Args:
+        route: where connections come from.
+        patience: seconds for which a silent server is waited for.
+    """
+
+    def __init__(self, route: AsyncRoute, patience: float) -> None:
+        self.patience = patience
+        self.resent = 0
+        self.address = secrets.token_hex(8)
+        self._route = route
+        self._turns = AsyncTurns()
+        self._link: Link | None = None
+        self._lives = 0
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._opening = asyncio.Lock()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def _execute(self, *words: Argument, seconds: float = ANSWER) -> Any:
+        try:
+            async with asyncio.timeout(seconds):
+                link = self._link
+                if link is None or link.broken:
+                    link = await self._connect()
+                return await (await link.send(words))
+        except builtins.TimeoutError:
+            error = TimeoutError(f"no answer within {seconds:.3f} s")
+            if self._link:
+                self._link.close(error)
+            raise error from None
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
+
+    async def _connect(self) -> Link:
+        async with self._opening:
+            if self._link is None or self._link.broken:
+                connection = await self._route.connection(socket_timeout=None)
+                await connection.connect()
+                self._link = Link(connection)
+                self._lives += 1
+            return self._link
+
+    async def call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        patience: float | None = None,
+    ) -> Any:
+        """Run a script and return its answer; send it again while the server is away.
+
+        Raises:
+            ServerUnreachable: it was away for longer than `patience`.
+            RedisError: the server refused.
+        """
+        patience, began = self.patience if patience is None else patience, time.monotonic()
+        words = (script.sha, len(keys), *keys, *args)
+        try:
+            return await self._execute("EVALSHA", *words, seconds=min(patience, ANSWER))
+        except NoScriptError:
+            return await self._execute("EVAL", script.text, *words[1:])
+        except RedisError as error:
+            return await self._persist(error, ("EVAL", script.text, *words[1:]), patience, began)
+
+    async def command(self, *words: Argument) -> Any:
+        """Send one command, again while the server is away; raises like `call`."""
+        began = time.monotonic()
+        try:
+            return await self._execute(*words)
+        except RedisError as error:
+            return await self._persist(error, words, self.patience, began)
+
+    async def _persist(
+        self, error: Exception, words: Sequence[Argument], patience: float, began: float
+    ) -> Any:
+        pause = 0.02
+        while is_away(error):
+            away = time.monotonic() - began
+            if away >= patience:
+                raise ServerUnreachable(
+                    f"the server has been away for {away:.0f} s ({error}): bring it back and "
+                    "start again; nothing is lost"
+                ) from error
+            await asyncio.sleep(min(pause, patience - away))
+            pause = min(pause * 1.5, 0.25)
+            self.resent += 1
+            try:
+                if await self._route.moved() and self._link:
+                    self._link.close(error)
+                bound = min(max(patience - away, 0.05), ANSWER)
+                return await self._execute(*words, seconds=bound)
+            except RedisError as later:
+                error = later
+        raise error
+
+    async def attempt(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
+    ) -> Any:
+        """Run a script; an answer that is not there after some seconds counts as lost."""
+        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        try:
+            return await self._execute(*words, seconds=seconds)
+        except NoScriptError:
+            return await self._execute("EVAL", script.text, *words[2:], seconds=seconds)
+
+    async def replicated(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        replicas: int,
+        seconds: float,
+    ) -> tuple[Any, int]:
+        """Run a script once and wait for replicas, over a connection of its own; see IO."""
+        connection = await self._route.connection(socket_timeout=None)
+        async with asyncio.timeout(seconds + ANSWER):
+            await connection.connect()
+            link = Link(connection)
+            try:
+                answer = await link.send(("EVAL", script.text, len(keys), *keys, *args))
+                waited = await link.send(("WAIT", replicas, max(round(seconds * 1000), 1)))
+                return await answer, await waited
+            finally:
+                link.close(ConnectionError("done"))
+
+    async def listen(self, channel: str, topic: str = "", seconds: float = ANSWER) -> bool:
+        """Subscribe, so that no wake-up after this call is missed by `wait`; see IO."""
+        async with self._opening:
+            mailbox = self._mailboxes.get(channel)
+            if mailbox is None or mailbox.broken:
+                try:
+                    async with asyncio.timeout(seconds):
+                        connection = await self._route.connection(protocol=2, socket_timeout=None)
+                        await connection.connect()
+                        mailbox = Mailbox(connection)
+                        await mailbox.open(channel)
+                except (*AWAY, OSError):
+                    return False
+                self._mailboxes[channel] = mailbox
+        mailbox.expect(topic)
+        return True
+
+    async def wait(self, channel: str, seconds: float, topic: str = "") -> bytes | None:
+        """Wait until something is published on the channel; see IO."""
+        mailbox = self._mailboxes.get(channel)
+        return await mailbox.hear(topic, seconds) if mailbox else b""
+
+    def listens(self, channel: str) -> bool:
+        """Whether it is subscribed, as far as is known."""
+        mailbox = self._mailboxes.get(channel)
+        return mailbox is not None and not mailbox.broken
+
+    def mute(self, channel: str, topic: str) -> None:
+        """Take nothing more of this topic."""
+        if mailbox := self._mailboxes.get(channel):
+            mailbox.mute(topic)
+
+    def deafen(self, address: str = "") -> None:
+        """Close the connections that wait, if the address is still the one; see IO."""
+        if address in ("", self.address):
+            self.address = secrets.token_hex(8)
+            while self._mailboxes:
+                self._mailboxes.popitem()[1].close()
+
+    async def connections(self, seconds: float) -> str:
+        """The ids of two connections that live as long as this IO does; see IO."""
+        channel = wake_channel(self.address)
+        mailbox = self._mailboxes.get(channel)
+        if mailbox and mailbox.broken:
+            self.deafen()
+            channel = wake_channel(self.address)
+        if not await self.listen(channel, "", seconds) or not self._mailboxes[channel].id:
+            return ""
+        own = await self._execute("CLIENT", "ID", seconds=seconds)
+        return f"{own} {self._mailboxes[channel].id}"
+
+    async def standing(self) -> int:
+        """A number that is another one once the connection broke."""
+        if self._link is None or self._link.broken:
+            await self._connect()
+        return self._lives
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.deafen()
+        if self._link:
+            self._link.close(ConnectionError("closed"))
+
+    async def sleep(self, seconds: float) -> None:
+        """Do nothing for some seconds."""
+        await asyncio.sleep(seconds)
+
+    async def undo(self, core: Coroutine[Any, Any, Any]) -> None:
+        """Run a core to its end although the caller was cancelled; what fails in it is left."""
+
+        async def bounded() -> None:
+            with suppress(RedisError, ServerUnreachable, OSError):
+                async with asyncio.timeout(UNDOING):
+                    await core
+
+        task = asyncio.create_task(bounded())
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # the caller raises its own when this is done
+                await asyncio.shield(task)
+
+    def turn(self, key: str, deadline: float) -> AbstractAsyncContextManager[bool]:
+        """Wait, in order, until nobody else of this event loop has the key."""
+        return self._turns.turn(key, deadline)
+
+    def spawn(self, function: Callable[[], Any]) -> None:
+        """Run a user's function, plain or async, in a task of its own."""
+
+        async def call() -> None:
+            answer = function()
+            if asyncio.iscoroutine(answer):
+                await answer
+
+        task = asyncio.create_task(call())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)

@@ -1,0 +1,152 @@
+"""One connection of an event loop, shared by all its tasks.
+
+Requests are written whole, in the order in which they are made; answers come back in that order and
+a reader hands each to whoever waits for it. A task that is cancelled only stops waiting: its answer
+is read and dropped, and what it sends next comes after what it sent before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import hiredis
+from redis.exceptions import ConnectionError, NoPermissionError, RedisError, ResponseError
+
+from .base import Argument
+
+PACK: Callable[..., bytes] = hiredis.pack_command
+
+
+class Link:
+    """A connection that carries many requests at once.
+
+    Args:
+        connection: a connection of redis.asyncio, connected, without a socket timeout.
+
+    Attributes:
+        broken: whether it is closed.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._due: deque[asyncio.Future[Any]] = deque()
+        self.broken = False
+        self._reader = asyncio.create_task(self._read())
+
+    async def send(self, words: tuple[Argument, ...]) -> asyncio.Future[Any]:
+        """Send one command; the future has its answer. It never waits but for a full buffer."""
+        if self.broken:
+            raise ConnectionError("the connection was closed")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._due.append(answer)
+        packed = (PACK(words),)
+        await self._connection.send_packed_command(packed, check_health=False)
+        return answer
+
+    def close(self, error: Exception) -> None:
+        """Close it; every request that has no answer yet fails with the error."""
+        if self.broken:
+            return
+        self.broken = True
+        self._reader.cancel()
+        while self._due:
+            answer = self._due.popleft()
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # a caller that was cancelled does not ask for it
+
+    async def _read(self) -> None:
+        error: Exception = ConnectionError("the event loop ended")
+        try:
+            while True:
+                answer = await self._answer()
+                future = self._due.popleft()
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+        except (RedisError, OSError) as broke:
+            error = broke
+        finally:
+            self.close(error)
+            await self._connection.disconnect(nowait=True)
+
+    async def _answer(self) -> Any:
+        try:
+            return await self._connection.read_response(disconnect_on_error=False)
+        except ResponseError as error:
+            return error
+
+
+class Mailbox:
+    """One subscribed connection of an event loop: keeps what is published until it is asked for.
+
+    Args:
+        connection: as for Link, speaking RESP2.
+
+    Attributes:
+        id: the server's number for this connection, 0 if it must not be asked.
+        broken: whether it is closed.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._boxes: dict[str, asyncio.Queue[bytes]] = {}
+        self.id = 0
+        self.broken = False
+        self._reader: asyncio.Task[None] | None = None
+
+    async def open(self, channel: str) -> None:
+        """Subscribe, and wait for the confirmation."""
+        await self._connection.send_command("CLIENT", "ID")
+        with suppress(NoPermissionError):
+            self.id = int(await self._connection.read_response())
+        await self._connection.send_command("SUBSCRIBE", channel)
+        await self._connection.read_response()
+        self._reader = asyncio.create_task(self._read())
+
+    def expect(self, topic: str) -> None:
+        """Keep what is published on this topic from now on."""
+        self._boxes.setdefault(topic, asyncio.Queue())
+
+    def mute(self, topic: str) -> None:
+        """Keep it no longer."""
+        self._boxes.pop(topic, None)
+
+    async def hear(self, topic: str, seconds: float) -> bytes | None:
+        """What follows the topic in the next message; b"" when it broke, None: time is over."""
+        box = self._boxes.get(topic)
+        if box is None or (self.broken and box.empty()):
+            return b""
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                return await box.get()
+        except TimeoutError:
+            return None
+
+    def close(self) -> None:
+        """Close it; whoever waits hears b""."""
+        if self._reader and not self.broken:
+            self.broken = True
+            self._reader.cancel()
+            for box in self._boxes.values():
+                box.put_nowait(b"")
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                said = (await self._connection.read_response(disconnect_on_error=False))[2]
+                for topic, box in self._boxes.items():
+                    if said.startswith(topic.encode()):
+                        box.put_nowait(said[len(topic) :])
+        except (RedisError, OSError):
+            pass
+        finally:
+            self.close()
+            await self._connection.disconnect(nowait=True)

@@ -1,0 +1,90 @@
+"""Where the connections come from: a client of redis-py, whatever server stands behind it.
+
+Rules:
+
+- Connections are our own, made as the client would make them: its pool, which others may have used
+  up, is left alone, and its retries are off, for we send again within the caller's patience.
+- A client is not held on to: when its owner lets it go, what was made from it goes with it. (A
+  cluster's client is: it knows where the slots are.)
+- On a cluster a connection goes to the node that has the key's slot. Then a subscription there
+  hears what a script publishes there, at any version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+DROPPED = ("retry_on_error", "maint_notifications_pool_handler", "cache_config", "cache")
+ANSWER = 5.0
+"""Seconds after which an answer counts as lost, where the client says nothing else."""
+SyncClient = redis.Redis | redis.RedisCluster
+AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
+
+
+class Route:
+    """Makes connections for one key.
+
+    Args:
+        client: how to reach the server.
+        key: on a cluster, the key whose node is meant.
+    """
+
+    def __init__(self, client: SyncClient, key: str = "") -> None:
+        self._cluster: Any = client if isinstance(client, redis.RedisCluster) else None
+        self._pool: Any = getattr(client, "connection_pool", None)
+        self._key = key
+
+    def connection(self, **settings: Any) -> Any:
+        """A new connection, with settings that are not the client's; nothing is sent yet."""
+        pool = self._pool
+        if self._cluster:
+            node = self._cluster.get_node_from_key(self._key)
+            pool = self._cluster.get_redis_connection(node).connection_pool
+        return pool.connection_class(
+            **_plain(pool.connection_kwargs, Retry(NoBackoff(), 0), settings)
+        )
+
+    def moved(self) -> bool:
+        """Ask a cluster where the slot is now; False when there is no cluster to ask."""
+        if self._cluster:
+            self._cluster.nodes_manager.initialize()
+        return self._cluster is not None
+
+
+class AsyncRoute:
+    """The same for redis.asyncio."""
+
+    def __init__(self, client: AsyncClient, key: str = "") -> None:
+        self._cluster = client if isinstance(client, redis.asyncio.RedisCluster) else None
+        self._pool: Any = getattr(client, "connection_pool", None)
+        self._key = key
+
+    async def connection(self, **settings: Any) -> Any:
+        """A new connection; see Route."""
+        place = self._pool
+        if self._cluster:
+            await self._cluster.initialize()
+            place = self._cluster.get_node_from_key(self._key)
+        return place.connection_class(
+            **_plain(place.connection_kwargs, AsyncRetry(NoBackoff(), 0), settings)
+        )
+
+    async def moved(self) -> bool:
+        """See Route."""
+        if self._cluster:
+            await self._cluster.nodes_manager.initialize()
+        return self._cluster is not None
+
+
+def _plain(kwargs: dict[str, Any], retry: object, settings: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in kwargs.items() if name not in DROPPED}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        kept[name] = kept.get(name) or ANSWER
+    ours = {"retry": retry, "decode_responses": False, "health_check_interval": 0}
+    return kept | ours | {"maint_notifications_config": None} | settings

@@ -1,0 +1,17 @@
+-- Leave the line, or give back what was granted meanwhile: after it the request for this owner is over.
+-- USES: _grant
+-- KEYS: lease token line
+-- ARGV: entry
+-- RETURNS: 1 the lease was given back, 0 it was not the caller's
+local owner, last = redis.call('HGET', KEYS[1], 'owner'), redis.call('GET', KEYS[2]) or '0'
+local first = redis.call('LINDEX', KEYS[3], 0) == ARGV[1]
+if owner == string.match(ARGV[1], '^%S+ (%S+)') then
+  redis.call('DEL', KEYS[1])
+  redis.call('LREM', KEYS[3], 0, ARGV[1])
+  local time = redis.call('TIME')
+  grant(time[1] * 1000000 + time[2], tonumber(last))
+  return 1
+end
+redis.call('LREM', KEYS[3], 0, ARGV[1])
+if first and string.sub(ARGV[1], -1) == '1' then tell() end
+return 0
