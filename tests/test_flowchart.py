@@ -82,7 +82,9 @@ def declared_states(name: str) -> set[str]:
 
 def used_scripts() -> set[str]:
     """The scripts of the lease and of the pipeline: what a copy of the application sends."""
-    files = [ROOT / "distlock" / "lease" / f"{name}.py" for name in ("core", "term", "watch")]
+    files = [
+        ROOT / "distlock" / "lease" / f"{name}.py" for name in ("core", "term", "watch", "leaving")
+    ]
     files += (ROOT / "distlock" / "pipeline").glob("*.py")
     return {name for file in files for name in re.findall(r'script\("(\w+)"\)', file.read_text())}
 

@@ -20,7 +20,7 @@ from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
 from .base import AWAY, Argument, is_away
-from .link import Link, Mailbox
+from .link import Link, Mailbox, tie
 from .route import ANSWER, AsyncRoute
 from .turns import AsyncTurns
 
@@ -69,6 +69,7 @@ class AsyncIO:
                 connection = await self._route.connection(socket_timeout=None)
                 await connection.connect()
                 self._link = Link(connection)
+                tie(self._link, self)
                 self._lives += 1
             return self._link
 
@@ -153,7 +154,7 @@ class AsyncIO:
                 waited = await link.send(("WAIT", replicas, max(round(seconds * 1000), 1)))
                 return await answer, await waited
             finally:
-                link.close(ConnectionError("done"))
+                link.close()
 
     async def listen(self, channel: str, topic: str = "", seconds: float = ANSWER) -> bool:
         """Subscribe, so that no wake-up after this call is missed by `wait`; see IO."""
@@ -169,6 +170,7 @@ class AsyncIO:
                 except (*AWAY, OSError):
                     return False
                 self._mailboxes[channel] = mailbox
+                tie(mailbox, self)
         mailbox.expect(topic)
         return True
 
@@ -216,7 +218,7 @@ class AsyncIO:
         """Close all connections."""
         self.deafen()
         if self._link:
-            self._link.close(ConnectionError("closed"))
+            self._link.close()
 
     async def sleep(self, seconds: float) -> None:
         """Do nothing for some seconds."""

@@ -248,7 +248,8 @@ class AsyncHub:
                 self._wakes = min(due, idle)
                 self._wake.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._wakes - now)
+                    async with asyncio.timeout(self._wakes - now):
+                        await self._wake.wait()
                 self._wakes = 0.0  # at work: what comes now is seen before the next wait
         finally:
             io.close()

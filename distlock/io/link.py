@@ -3,13 +3,17 @@
 Requests are written whole, in the order in which they are made; answers come back in that order and
 a reader hands each to whoever waits for it. A task that is cancelled only stops waiting: its answer
 is read and dropped, and what it sends next comes after what it sent before.
+
+An event loop does not hold on to its tasks. The readers are held here, until whoever made the
+connection is no longer there: then it is closed (see `tie`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +23,25 @@ from redis.exceptions import ConnectionError, NoPermissionError, RedisError, Res
 from .base import Argument
 
 PACK: Callable[..., bytes] = hiredis.pack_command
+CLOSED = ConnectionError("the connection was closed")
+_readers: set[asyncio.Task[None]] = set()
+
+
+def _held(reader: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(reader)
+    _readers.add(task)
+    task.add_done_callback(_readers.discard)
+    return task
+
+
+def tie(connection: Link | Mailbox, owner: object) -> None:
+    """Close a connection of the running event loop when its owner is gone."""
+    weakref.finalize(owner, _close, connection, asyncio.get_running_loop()).atexit = False
+
+
+def _close(connection: Link | Mailbox, loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(connection.close)
 
 
 class Link:
@@ -35,19 +58,19 @@ class Link:
         self._connection = connection
         self._due: deque[asyncio.Future[Any]] = deque()
         self.broken = False
-        self._reader = asyncio.create_task(self._read())
+        self._reader = _held(self._read())
 
     async def send(self, words: tuple[Argument, ...]) -> asyncio.Future[Any]:
         """Send one command; the future has its answer. It never waits but for a full buffer."""
         if self.broken:
-            raise ConnectionError("the connection was closed")
+            raise CLOSED
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._due.append(answer)
         packed = (PACK(words),)
         await self._connection.send_packed_command(packed, check_health=False)
         return answer
 
-    def close(self, error: Exception) -> None:
+    def close(self, error: Exception = CLOSED) -> None:
         """Close it; every request that has no answer yet fails with the error."""
         if self.broken:
             return
@@ -109,7 +132,7 @@ class Mailbox:
             self.id = int(await self._connection.read_response())
         await self._connection.send_command("SUBSCRIBE", channel)
         await self._connection.read_response()
-        self._reader = asyncio.create_task(self._read())
+        self._reader = _held(self._read())
 
     def expect(self, topic: str) -> None:
         """Keep what is published on this topic from now on."""

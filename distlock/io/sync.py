@@ -108,7 +108,7 @@ class SyncIO(Stopping):
             raise DistlockError("a process that a handler forked cannot go on as this copy")
         if connection is None:
             connection = self._connection = self._route.connection()
-        elif now - self._used > SILENCE and _stale(connection):
+        elif connection.is_connected and now - self._used > SILENCE and _stale(connection):
             connection.disconnect()
         if not connection.is_connected:
             if seconds is not None:

@@ -30,18 +30,20 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import NotAcquired, ServerUnreachable, UsageError
-from ..io import IO
+from ..io import IO, Kept
 from ..keys import wake_channel
 from ..scripts import script
 from .holder import Holder
+from .leaving import LEAVE, Leaving
 from .options import Options
 from .term import RENEW, Term
 from .watch import Watch
 
-ACQUIRE, LEAVE = script("lease_acquire"), script("lease_leave")
+ACQUIRE = script("lease_acquire")
 RETENTION = 7 * 24 * 3600 * 1000
 """Milliseconds for which the last token of a library's lease is kept."""
 MOST_SEEN = 10_000
@@ -81,6 +83,9 @@ class LeaseCore(Term):
         retention: milliseconds for which the last token is kept; 0: for ever.
     """
 
+    _keep: Callable[[Kept], None]
+    """Looks after something from now on, such as Hub.keep."""
+
     def __init__(self, name: str, options: Options, retention: int = RETENTION) -> None:
         super().__init__(name, options)
         self._retention = retention
@@ -105,7 +110,9 @@ class LeaseCore(Term):
             if got and self._options.wait_replicas:
                 await self._confirm(io)
         except ServerUnreachable:
-            self.token = 0  # nobody is there to undo it; it ends with the ttl
+            self.token = 0
+            if self._entry:
+                self._keep(Leaving(self._keys, self._entry))
             raise
         except BaseException:
             self.token = 0
@@ -199,7 +206,7 @@ class LeaseCore(Term):
         start = min(look.sent + (began - look.now) / 1e6, heard)
         self._begin(token, start + self.ttl)
         self._seen[self._keys[0]] = token
-        if heard - start <= self.ttl / 2 or await self._renew(io):
+        if heard - start <= self.ttl / 2 or await self._still_mine(io):
             return True
         self.token, self.why = 0, ""
         self._name_owner()  # that one's term is over

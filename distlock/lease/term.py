@@ -32,6 +32,7 @@ from .options import Options
 RENEW, RELEASE, WRITE = script("lease_renew"), script("lease_release"), script("lease_write")
 MOST_WORDS = 7000
 """Words of a write at most; Lua's unpack ends near 8,000."""
+REFUSED = "the server says that it has gone on"
 log = logging.getLogger("distlock")
 log.addHandler(logging.NullHandler())
 
@@ -94,7 +95,7 @@ class Term:
         self.deadline = max(self.deadline, began + self.ttl)
         self.due = began + self.ttl / 3 if self._options.auto_renew else self.deadline
 
-    def lose(self, why: str = "the server says that it has gone on") -> None:
+    def lose(self, why: str = REFUSED) -> None:
         """Note that the lease has gone on."""
         self.why = self.why or why
 
@@ -116,13 +117,24 @@ class Term:
         )
 
     async def _renew(self, io: IO) -> bool:
+        if not self.token:
+            raise self._lost_error()
+        if self.why:
+            return False
+        token, kept = self.token, await self._still_mine(io)
+        if token == self.token and not kept:  # another thread may have ended this term meanwhile
+            self._note_loss(io, REFUSED)
+        return kept
+
+    async def _still_mine(self, io: IO) -> bool:
+        """Renew, without a word if it cannot be."""
         token, began = self.token, time.monotonic()
         patience = max(self.deadline - began, 0.05)
         args = (self.owner, token, "")
-        kept = token and await io.call(RENEW, self._keys[:1], args, patience)
-        if token == self.token:  # another thread may have ended this term meanwhile
-            self.renewed(began) if kept else self.lose()
-        return bool(kept)
+        kept = bool(await io.call(RENEW, self._keys[:1], args, patience))
+        if kept and token == self.token:
+            self.renewed(began)
+        return kept
 
     async def keep(self, io: IO, until: float = math.inf) -> None:
         """Do what is due: renew, or note that it is too late; see io.Kept."""
@@ -144,7 +156,7 @@ class Term:
         if token == self.token and kept:
             self.renewed(began)
         elif token == self.token:
-            self._note_loss(io, "the server says that it has gone on")
+            self._note_loss(io, REFUSED)
 
     def _note_loss(self, io: IO, why: str) -> None:
         self.lose(why)
@@ -161,10 +173,11 @@ class Term:
                 f"lease {self.name!r} is not held: there is nothing to release",
                 *(self._keys[0], self.owner),
             )
-        was_lost, self.why = bool(self.why), ""
-        patience = max(self.deadline - time.monotonic(), 0.05)
-        gone = await io.call(RELEASE, self._keys, (self.owner, token), patience)
-        return bool(gone) and not was_lost
+        left, was_lost, resent = self.deadline - time.monotonic(), bool(self.why), io.resent
+        self.why = ""
+        gone = await io.call(RELEASE, self._keys, (self.owner, token), max(left, 0.05))
+        # sent twice, the second one finds what the first one has left
+        return not was_lost and bool(gone or (left > 0 and io.resent > resent))
 
     async def _execute(self, io: IO, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         args: list[Argument] = []

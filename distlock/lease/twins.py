@@ -77,7 +77,7 @@ class Lease(LeaseCore):
             self._hub = Hub.of(server, self._keys[0])
         else:
             raise UsageError(f"{server!r} is no server: give a URL or a redis.Redis client")
-        self._seen = self._hub.seen
+        self._seen, self._keep = self._hub.seen, self._hub.keep
 
     def acquire(self, *, blocking: bool = True, timeout: float | None = None) -> bool:
         """Become the owner.
@@ -99,7 +99,7 @@ class Lease(LeaseCore):
         with self._hub.borrow() as io:
             got = run(self._acquire(io, blocking, timeout))
         if got:
-            self._hub.keep(self)
+            self._keep(self)
         return got
 
     def renew(self) -> bool:
@@ -107,7 +107,7 @@ class Lease(LeaseCore):
         with self._hub.borrow() as io:
             kept = run(self._renew(io))
         if kept:
-            self._hub.keep(self)
+            self._keep(self)
         return kept
 
     def release(self) -> bool:
@@ -222,7 +222,7 @@ class AsyncLease(LeaseCore):
 
     def _hub(self) -> AsyncHub:
         hub = AsyncHub.of(self._client, self._keys[0])
-        self._seen = hub.seen
+        self._seen, self._keep = hub.seen, hub.keep
         return hub
 
     async def acquire(self, *, blocking: bool = True, timeout: float | None = None) -> bool:
@@ -230,7 +230,7 @@ class AsyncLease(LeaseCore):
         timeout, hub = checked_timeout(blocking, timeout), self._hub()
         got = await self._acquire(hub.io, blocking, timeout)
         if got:
-            hub.keep(self)
+            self._keep(self)
         return got
 
     async def renew(self) -> bool:
@@ -238,7 +238,7 @@ class AsyncLease(LeaseCore):
         hub = self._hub()
         kept = await self._renew(hub.io)
         if kept:
-            hub.keep(self)
+            self._keep(self)
         return kept
 
     async def release(self) -> bool:
