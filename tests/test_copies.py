@@ -292,16 +292,31 @@ def test_a_slow_message_is_no_death(copy: Start, watch: Watch) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_handler_that_is_told_to_end_finishes_its_message_and_gives_back_the_rest(
-    copy: Start, watch: Watch, number: signal.Signals, code: int
+    copy: Start, watch: Watch, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    process = copy("--messages", "400", "--sleep", "0.01", "--handler-ttl", "60")
-    wait_until(lambda: watch.status().temp > 3)
+    notes = tmp_path / "notes"
+    notes.touch()
+    options = ("--messages", "400", "--handle", "tests.work_for_tests:noted")
+    process = copy(*options, "--handler-ttl", "60", NOTES=str(notes))
+
+    def begun() -> list[int]:
+        return [int(id) for id in notes.read_text().split()]
+
+    def amid_a_hand() -> bool:  # at least one of its messages is finished, two are untouched
+        last, status = len(begun()), watch.status()
+        return status.stored + 2 <= last <= status.stored + status.temp - 2
+
+    wait_until(amid_a_hand)
     process.send_signal(number)
+    hear(process, "stopping")
+    last = len(begun())
     summary = end(process, code, 10)
     found = partition(watch.client, KEYS)
     assert not summary["done"]
     assert found["temp"] == found["again"] == []
-    assert len(found["store"]) == summary["copy"]["stored"] > 3
+    assert sorted(found["store"]) == begun()
+    assert len(begun()) <= last + 1  # one that was just about to begin
+    assert len(found["store"]) == summary["copy"]["stored"]
     assert found["queue"] == sorted(found["queue"])
     assert watch.status().handlers == {}
     assert watch.status().owner == ""
