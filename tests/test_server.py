@@ -26,9 +26,10 @@ from distlock.server import Embedded, home
 
 ROOT = Path(__file__).parent.parent
 STARTER = """
-import sys
+import signal, sys
 from pathlib import Path
 from distlock.server import Embedded
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs with `&`
 server = Embedded(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
