@@ -177,7 +177,8 @@ def get_errors(connection: Connection, take: bool) -> None:
     from .view import ErrorPrinter
 
     with opened(connection) as (_, io):
-        records, printer = Records(io, connection.keys), ErrorPrinter(connection.as_json)
+        records = Records(io, connection.keys)
+        printer = ErrorPrinter(connection.as_json, whole=take)
         following, last = 1, records.last_error()
         while following <= last:
             following, errors = records.read_errors(following, last)

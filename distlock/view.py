@@ -115,10 +115,17 @@ def _when(seconds: float) -> str:
 
 
 class ErrorPrinter:
-    """Prints errors page by page to stdout: a table on a terminal, JSON Lines otherwise."""
+    """Prints errors page by page to stdout: a table on a terminal, JSON Lines otherwise.
 
-    def __init__(self, as_json: bool) -> None:
+    Args:
+        as_json: JSON Lines on a terminal, too.
+        whole: what does not fit into the table follows below each line: what was printed is about
+            to be removed.
+    """
+
+    def __init__(self, as_json: bool, whole: bool = False) -> None:
         self._as_json = as_json or not sys.stdout.isatty()
+        self._whole = whole
         self._first = True
 
     def page(self, errors: Sequence[ErrorRecord]) -> None:
@@ -126,9 +133,19 @@ class ErrorPrinter:
         if self._as_json:
             for error in errors:
                 print(json.dumps(error_object(error)))
+        elif self._whole:
+            for error in errors:
+                self._table([error])
+                self._rest(error)
         elif errors:
             self._table(errors)
         sys.stdout.flush()
+
+    def _rest(self, error: ErrorRecord) -> None:
+        body = error.body.decode(errors="backslashreplace")
+        said = error.traceback or f"{error.exception}: {error.message}"
+        lines = [f"handler: {error.handler}", f"body: {body}", *said.splitlines()]
+        print("\n".join(f"    {harmless(line)}" for line in lines))  # one write
 
     def _table(self, errors: Sequence[ErrorRecord]) -> None:
         from rich.console import Console

@@ -612,7 +612,7 @@ def test_a_hostile_name_in_an_event_is_shown_harmless(
 @ONE_KIND
 def test_errors_are_a_table_on_a_terminal(run: Run, url: str, client: redis.Redis) -> None:
     good(run(f"--messages 5 {FAILING}"))
-    code, shown = on_terminal("--getErrors", "take", "--url", url, TERM="dumb")
+    code, shown = on_terminal("--getErrors", "--url", url, TERM="dumb")
     assert code == 0
     lines = shown.splitlines()
     head = ["id", "failed (UTC)", "tries", "exception", "message", "body"]
@@ -620,6 +620,21 @@ def test_errors_are_a_table_on_a_terminal(run: Run, url: str, client: redis.Redi
     assert len(lines) == 6
     for line in lines[1:]:
         assert re.match(r"[1-5] +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d +1 +SimulatedError +message", line)
+    assert where(client)["errors"] == [1, 2, 3, 4, 5]
+
+
+@ONE_KIND
+def test_what_is_taken_on_a_terminal_was_written_out_in_full(
+    run: Run, url: str, client: redis.Redis
+) -> None:
+    good(run(f"--messages 5 {FAILING}"))
+    errors = objects(good(run("--getErrors")))
+    code, shown = on_terminal("--getErrors", "take", "--url", url, TERM="dumb", COLUMNS="40")
+    assert code == 0
+    for error in errors:
+        whole = [f"handler: {error['handler']}", f"body: {error['body']}"]
+        whole += error["traceback"].splitlines()
+        assert "".join(f"    {line}\r\n" for line in whole) in shown
     assert where(client)["taken"] == [1, 2, 3, 4, 5]
 
 
