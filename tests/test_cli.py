@@ -360,17 +360,19 @@ def test_verify_of_a_broken_pipeline_names_each_wrong_id_and_ends_with_exit_code
     client.hdel(pipe.keys.store(0), "1")
     client.rpush(pipe.keys.queue, "2:1:body")
     client.hset(pipe.keys.store(0), "\x1b[31mred[/bold]", "body")
+    for id in range(30):
+        client.hset(pipe.keys.temp("dead"), f"odd{id}", "body")
     done = run("--name test verify")
     assert done.code == 1
     assert done.err == ""
     assert "1: nowhere\n" in done.out
     assert "2: in store and queue\n" in done.out
-    assert r"b'\x1b[31mred[/bold]': not an id of this job" in done.out
-    assert "1 foreign\n9 generated: 1 lost, 1 stored twice" in done.out
+    assert r"b'\x1b[31mred[/bold]': in store, not an id of this job" in done.out
+    assert "31 foreign\n9 generated: 1 lost, 1 stored twice" in done.out
     verdict = run("--name test verify --json")
     assert verdict.code == 1
     said = json.loads(verdict.out)
-    assert (said["good"], said["lost"], said["twice"], said["foreign"]) == (False, 1, 1, 1)
+    assert (said["good"], said["lost"], said["twice"], said["foreign"]) == (False, 1, 1, 31)
 
 
 # --- errors -----------------------------------------------------------------------------------

@@ -54,8 +54,9 @@ class Verdict:
 
     def note(self, kind: str, text: str) -> None:
         """Count one wrong id of a kind (lost, twice, foreign)."""
-        setattr(self, kind, getattr(self, kind) + 1)
-        if len(self.examples) < SHOWN:
+        count = getattr(self, kind) + 1
+        setattr(self, kind, count)
+        if count <= SHOWN:
             self.examples.append(text)
 
 
@@ -75,14 +76,14 @@ class VerifierCore:
         began = time.monotonic()
         verdict = Verdict(await self._sequence(), dict.fromkeys(PLACES, 0))
         seen = bytearray(verdict.sequence + 1)
-        odd: set[bytes] = set()  # what is no id, or in the wrong bucket
+        odd: set[tuple[bytes, str]] = set()  # what is no id, or in the wrong bucket, and where
         async for place, ids in self._places(verdict.sequence):
             verdict.places[place] += len(ids)
-            _tick(seen, ids, odd)
+            _tick(seen, ids, odd, place)
         now = await self._sequence()
-        for text in sorted(odd):
+        for text, place in sorted(odd):
             if not (_is_id(text) and int(text) <= now):  # else it was generated since
-                verdict.note("foreign", f"{text[:60]!r}: not an id of this job")
+                verdict.note("foreign", f"{text[:60]!r}: in {place}, not an id of this job")
         await self._judge(seen, verdict)
         verdict.seconds = time.monotonic() - began
         return verdict
@@ -182,13 +183,13 @@ def _is_id(text: bytes) -> bool:
     return text.isdigit() and text[:1] != b"0" and len(text) < 16
 
 
-def _tick(seen: bytearray, ids: Iterable[bytes], odd: set[bytes]) -> None:
-    """Count each id; keep what is none."""
+def _tick(seen: bytearray, ids: Iterable[bytes], odd: set[tuple[bytes, str]], place: str) -> None:
+    """Count each id; keep what is none, with its place."""
     for id in ids:
         if _is_id(id) and int(id) < len(seen):
             seen[int(id)] = min(seen[int(id)] + 1, 2)
         else:
-            odd.add(bytes(id))
+            odd.add((bytes(id), place))
 
 
 class Verifier(VerifierCore):
