@@ -225,6 +225,9 @@ _REMEDIES = [
      ServerUnreachable),
     ((said.ConnectionError, ServerUnreachable), r"(?i)closed by server|reset by|protocol error",
      "the server hangs up ({text}); if it speaks TLS use rediss://", ServerUnreachable),
+    (said.InvalidResponse, r"",
+     "what answers is no Redis and no Valkey ({text}): name another --host, --port or --url, and "
+     "use rediss:// if it speaks TLS", ServerUnreachable),
     ((said.ConnectionError, said.TimeoutError), r"",
      "no server answers ({text}): start one, or name it with --host, --port or --url",
      ServerUnreachable),

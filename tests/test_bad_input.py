@@ -859,7 +859,8 @@ def test_a_server_too_old_to_shake_hands_is_refused_with_the_version_needed(
 
 def test_something_that_is_no_such_server_is_refused(program: Program) -> None:
     with fake_server(HELLO="HTTP/1.1 400 Bad Request") as url:
-        assert url in the_line(program("status", REDIS_URL=url), 1)
+        said = the_line(program("status", REDIS_URL=url), 3)
+        assert f"{url}: what answers is no Redis and no Valkey" in said
 
 
 @pytest.mark.parametrize("name", [*TYPES, "store:0"])
