@@ -322,9 +322,11 @@ def test_a_handler_that_is_told_to_end_finishes_its_message_and_gives_back_the_r
     assert watch.status().owner == ""
 
 
-def test_a_second_ctrl_c_ends_it_now(copy: Start, watch: Watch) -> None:
-    process = copy("--messages", "2", "--sleep", "60")
-    wait_until(lambda: watch.status().temp == 1)
+def test_a_second_ctrl_c_ends_it_now(copy: Start, watch: Watch, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    options = ("--messages", "2", "--handle", "tests.work_for_tests:noted")
+    process = copy(*options, NOTES=str(notes), PAUSE="60")
+    wait_until(notes.exists)  # a message that was claimed and not begun would be given back
     process.send_signal(signal.SIGINT)
     hear(process, "stopping")
     process.send_signal(signal.SIGINT)

@@ -51,10 +51,10 @@ def second_try(message: Message) -> None:
 
 
 def noted(message: Message) -> None:
-    """Notes in the file $NOTES that it has begun a message, which takes 10 ms."""
+    """Notes in the file $NOTES that it has begun a message, which takes 10 ms, or $PAUSE s."""
     with open(os.environ["NOTES"], "a") as notes:
         notes.write(f"{message.id}\n")
-    time.sleep(0.01)
+    time.sleep(float(os.environ.get("PAUSE", "0.01")))
 
 
 def poison(message: Message) -> None:
