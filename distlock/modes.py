@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .place import Place
     from .source import Source
     from .view import Drawing, View
-    from .worker import State
+    from .worker import Settings, State
 
 JOB = ("messages", "seed", "attempts", "handler_ttl")
 COPY = ("renew_every", "ttl", "try_every", "interval", "batch", "max_queue", "max_body")
@@ -53,13 +53,13 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
     chosen: dict[str, Any] = {name: mine.get(name) for name in JOB}
     settings = Settings(**chosen, **{name: said[name] for name in COPY})
     handling = {name: said[name] for name in WORK}
-    source = source_of(said)
+    source, named = source_of(said), {"input", "generate"} & mine.keys()
     work(said["handle"], seed=0, **handling).close()  # a wrong function is said before anything
     view = View(connection.as_json, copy_name())
     with opened(connection, view) as (place, io):
         if said["reset"]:
             reset(connection, io, said["yes"])
-        elif tell_if_done(connection, io):
+        elif tell_if_done(connection, io, settings, source if named else None):
             return 0
         process = Process(view.copy, place, connection.keys, settings, said["patience"], view.say)
         watch = Records(SyncIO(connect(place.url, timeout=1.0), patience=0), connection.keys)
@@ -118,14 +118,27 @@ def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[P
         raise explain(error, place.url) from error
 
 
-def tell_if_done(connection: Connection, io: SyncIO) -> bool:
-    """Say so when there is nothing left to do."""
+def tell_if_done(
+    connection: Connection,
+    io: SyncIO,
+    settings: Settings,
+    source: Callable[[int], Source] | None,
+) -> bool:
+    """Say so when there is nothing left to do; raise UsageError when something else is asked for.
+
+    Args:
+        settings: with the options that were given.
+        source: the source that was named, if one was.
+    """
     from .pipeline import Records
     from .view import result
+    from .worker import compare
 
     status = Records(io, connection.keys).status()
     if not status.done or status.job is None:
         return False
+    wanted = source(status.job.seed) if source else None
+    compare(status.job, settings, wanted, connection.keys.name)
     text = (
         f"job {connection.keys.name!r} is done already: {status.stored:,} of "
         f"{status.job.messages:,} messages stored, {status.errors:,} errors"

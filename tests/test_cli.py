@@ -197,6 +197,20 @@ def test_starting_again_after_the_end_says_so_and_does_nothing(run: Run) -> None
 
 
 @ONE_KIND
+def test_starting_again_with_something_else_to_do_is_refused(run: Run, tmp_path: Path) -> None:
+    good(run("--messages 5"))
+    file = tmp_path / "other.txt"
+    file.write_text("one\ntwo\n")
+    for option in ("--messages 6", "--seed 1", "--attempts 2", f"--input {file}"):
+        done = run(option)
+        assert (done.code, done.out) == (2, "")
+        assert "the job 'demo' " in done.err
+    good(run("--messages 5 --seed 0"))
+    good(run(f"--name file --input {file}"))
+    assert "is done already" in good(run("--name file"))
+
+
+@ONE_KIND
 def test_reset_with_yes_begins_anew(run: Run, client: redis.Redis) -> None:
     good(run(f"--messages 4200 {FAILING}"))
     good(run("--getErrors take"))

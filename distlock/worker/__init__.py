@@ -10,7 +10,7 @@ share, `process` ties a copy to signals and to a server, `operator` does what a 
 """
 
 from .context import Context, Settings, State
-from .copy import Copy
+from .copy import Copy, compare
 from .operator import clean_temp
 
-__all__ = ["Context", "Copy", "Settings", "State", "clean_temp"]
+__all__ = ["Context", "Copy", "Settings", "State", "clean_temp", "compare"]

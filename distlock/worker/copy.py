@@ -20,7 +20,7 @@ from ..io import Background, Caller, Interrupted, SyncIO, run
 from ..lease import Lease
 from ..pipeline import Job, Jobs
 from ..source import Source
-from .context import Context, State
+from .context import Context, Settings, State
 from .generating import Generating
 from .handling import Handling
 
@@ -113,7 +113,8 @@ class Copy:
                 return None
             pause = min(pause * 2, 0.25)
         try:
-            self._compare(job)
+            source = self._make_source(job.seed)
+            compare(job, self._context.settings, source, self._context.keys.name)
         except UsageError:
             if self._lease.held:
                 self._lease.release()
@@ -147,23 +148,23 @@ class Copy:
             handler_ttl=settings.handler_ttl or HANDLER_TTL,
         )
 
-    def _compare(self, job: Job) -> None:
-        """Raise UsageError when an option that was given is not what the job says."""
-        given, name = self._context.settings, self._context.keys.name
-        for option, mine, its in (
-            ("--messages", given.messages, job.asked),
-            ("--seed", given.seed, job.seed),
-            ("--attempts", given.attempts, job.attempts),
-            ("--handler-ttl", given.handler_ttl, job.handler_ttl),
-        ):
-            if mine is not None and round(mine, 3) != its:
-                raise UsageError(
-                    f"{option} {mine:.15g}: the job {name!r} has {its:.15g}: leave the option out "
-                    "to join it, take another --name, or begin anew with --reset"
-                )
-        source = self._make_source(job.seed).description
-        if source != job.source:
+
+def compare(job: Job, given: Settings, source: Source | None, name: str) -> None:
+    """Raise UsageError when an option that was given is not what the job `name` says."""
+    for option, mine, its in (
+        ("--messages", given.messages, job.asked),
+        ("--seed", given.seed, job.seed),
+        ("--attempts", given.attempts, job.attempts),
+        ("--handler-ttl", given.handler_ttl, job.handler_ttl),
+    ):
+        if mine is not None and round(mine, 3) != its:
             raise UsageError(
-                f"the job {name!r} takes its messages from {job.source!r}, this copy from "
-                f"{source!r}: give the same --input or --generate, or begin anew with --reset"
+                f"{option} {mine:.15g}: the job {name!r} has {its:.15g}: leave the option out "
+                "to join it, take another --name, or begin anew with --reset"
             )
+    if source and source.description != job.source:
+        raise UsageError(
+            f"the job {name!r} takes its messages from {job.source!r}, this copy from "
+            f"{source.description!r}: give the same --input or --generate, or begin anew with "
+            "--reset"
+        )
