@@ -149,8 +149,9 @@ def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
 
 
 @cli.group()
+@options(OUTPUT)
 @click.pass_context
-def server(ctx: click.Context) -> None:
+def server(ctx: click.Context, /, **said: Any) -> None:
     """The embedded server: start, stop or show it."""
     if Connection(ctx, {}).named():
         raise UsageError("server is about the embedded server: leave --url, --host and --port out")

@@ -129,6 +129,8 @@ def test_connection_options_and_json_work_before_and_after_a_subcommand(
     ):
         assert json.loads(good(run(line, **nowhere)))["places"]["queue"] == 2
     assert json.loads(good(run("--name test verify --json --db 3")))["sequence"] == 0
+    for line in ("--json server status", "server --json status", "server status --json"):
+        assert "alive" in json.loads(good(run(line)))
 
 
 def test_a_database_is_chosen_by_option_on_every_kind_of_url(run: Run, url: str) -> None:
