@@ -4,7 +4,8 @@ Rules:
 
 - The first SIGTERM or Ctrl-C lets the message in hand finish: it says so, sets a flag and ends a
   wait. The second Ctrl-C ends the copy now: nothing more is sent.
-- A process that a handler forks is no copy: a signal ends it as usual, and it sends nothing.
+- A process that a handler forks is no copy: it sends nothing, and a signal ends it as usual. The
+  system does so: a handler of Python's would wait for the end of a sleep that was just beginning.
 - Whoever loses the embedded server starts it again; the server's lock lets only one do so.
 """
 
@@ -28,6 +29,8 @@ from ..place import Place
 from ..source import Source
 from .context import Context, Say, Settings
 from .copy import HANDLER_TTL, Copy
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def copy_name() -> str:
@@ -84,7 +87,7 @@ class Process:
             DistlockError, RedisError: why it cannot go on.
             KeyboardInterrupt: the second Ctrl-C.
         """
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
         for number in before:
             signal.signal(number, self._on_signal)
         try:
@@ -125,3 +128,13 @@ class Process:
     def _back(self, seconds: float) -> None:
         self._away = False
         self._say("back", f"the server is back after {seconds:.1f} s", seconds=round(seconds, 3))
+
+
+def _after_fork() -> None:
+    """In a process that was forked from a copy: let its signals end it."""
+    for number in SIGNALS:
+        if getattr(signal.getsignal(number), "__func__", None) is Process._on_signal:
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_after_fork)
