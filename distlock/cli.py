@@ -256,6 +256,8 @@ def lease_command(
 def main() -> None:
     """Run the program and exit with its code."""
     debug = "--debug" in sys.argv
+    if sys.stderr is None:  # it was closed: `2>&-`
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know less than UTF-8
     try:

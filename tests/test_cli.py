@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -761,6 +762,14 @@ def test_the_module_and_the_script_are_the_same_program() -> None:
     assert module.replace("python -m distlock", "app_start.py") == script
     assert "Usage: python -m distlock [OPTIONS]" in module
     assert printed(sys.executable, "-m", "distlock", "--version").endswith(f" {__version__}\n")
+
+
+@ONE_KIND
+def test_a_copy_works_with_a_closed_stderr(url: str) -> None:
+    line = f"exec {shlex.join([*PROGRAM, '--messages', '5', '--url', url])} 2>&-"
+    done = subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, text=True, timeout=30)
+    assert done.returncode == 0
+    assert "done: 5 messages, 5 stored" in done.stdout
 
 
 @ONE_KIND
