@@ -47,6 +47,11 @@ class Watch:
             results.update(self.client.hgetall(KEYS.store(bucket)))
         return {int(id): body for id, body in results.items()}
 
+    def looks(self) -> int:
+        """How often somebody asked for the connections of the generator."""
+        stats = self.client.info("commandstats").get("cmdstat_client|list", {"calls": 0})
+        return int(stats["calls"])
+
     def generator(self) -> str:
         """The name of the copy that holds the lease, or ""."""
         return self.status().owner.split("/")[0]
@@ -188,6 +193,26 @@ def test_8_after_the_generators_death_another_generates_at_the_leases_end(
     sequence = watch.status().sequence
     wait_until(lambda: watch.status().sequence > sequence)
     assert watch.status().takeovers == 1
+    partition(watch.client, KEYS)
+
+
+def test_8_a_resting_handler_sees_the_generators_death_long_before_the_leases_end(
+    copy: Start, watch: Watch
+) -> None:
+    options = ("--messages", "100000", "--interval", "0.5", "--ttl", "60")
+    copies = [copy(*options) for _ in range(3)]
+    wait_until(lambda: watch.status().stored > 1 and len(watch.status().handlers) == 2)
+    wait_until(lambda: watch.client.hexists(KEYS.lease, "connections"))
+    looks = watch.looks()
+    wait_until(lambda: watch.looks() > looks + 2)
+    name = watch.generator()
+    victim = next(process for process in copies if is_of(name, process))
+    victim.kill()
+    killed = time.monotonic()
+    wait_until(lambda: watch.generator() not in ("", name))
+    assert time.monotonic() - killed < 3
+    sequence = watch.status().sequence
+    wait_until(lambda: watch.status().sequence > sequence)
     partition(watch.client, KEYS)
 
 
@@ -425,7 +450,9 @@ def test_a_lone_copy_with_a_full_queue_handles_its_messages_itself(
     assert len(watch.stored()) == 300
 
 
-def test_9_a_resting_handler_sends_about_one_command_a_second(copy: Start, watch: Watch) -> None:
+def test_9_a_resting_handler_sends_about_one_command_a_second_and_one_of_them_20_looks(
+    copy: Start, watch: Watch
+) -> None:
     copies = [copy("--messages", "10", "--interval", "1000") for _ in range(2)]
     wait_until(lambda: watch.status().stored == 1)
     wait_until(lambda: watch.client.zcard(KEYS.bell) == 1)
@@ -434,8 +461,9 @@ def test_9_a_resting_handler_sends_about_one_command_a_second(copy: Start, watch
         stats = watch.client.info("commandstats")
         return int(sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in SENT))
 
-    before, began = sent(), time.monotonic()
+    before, looks, began = sent(), watch.looks(), time.monotonic()
     wait_until(lambda: time.monotonic() - began > 5)
+    assert (watch.looks() - looks) / (time.monotonic() - began) <= 20.5
     rate = (sent() - before) / (time.monotonic() - began)
     # one handler that rests, and a generator that renews its lease of 5 s three times in it
     assert rate <= 1.2 + 0.9
