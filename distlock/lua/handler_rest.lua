@@ -5,7 +5,7 @@
 -- ARGV: handler ttl(ms) longest-wait(ms) job(id)
 -- RETURNS: {0 wait | 1 there is work | 2 the job is done | -1 given up for dead | -2 the job is gone,
 --           ms to wait, lease's ms left or -1 when all is generated, a dead handler or '',
---           for the one that has waited longest: the lease's token and its owner's connections}
+--           for one at a time, who is to watch: the lease's token and its owner's connections}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local job = redis.call('HMGET', KEYS[10], 'id', 'messages')
@@ -34,8 +34,10 @@ if redis.call('LLEN', KEYS[2]) + redis.call('LLEN', KEYS[3]) > 0 or (due and due
   return {1, 0, left, dead, 0, ''}
 end
 redis.call('ZADD', KEYS[5], 'NX', now, ARGV[1])
-local held = {}
-if left > 0 and redis.call('ZRANGE', KEYS[5], 0, 0)[1] == ARGV[1] then
-  held = redis.call('HMGET', KEYS[8], 'token', 'connections')
+wait = math.max(wait, 0)
+local held = redis.call('HMGET', KEYS[8], 'token', 'connections', 'watcher', 'watched')
+if left > 0 and held[2] and (held[3] == ARGV[1] or now >= tonumber(held[4] or 0)) then
+  redis.call('HSET', KEYS[8], 'watcher', ARGV[1], 'watched', now + wait)
+  return {0, wait, left, dead, tonumber(held[1]), held[2]}
 end
-return {0, math.max(wait, 0), left, dead, tonumber(held[1] or 0), held[2] or ''}
+return {0, wait, left, dead, 0, ''}

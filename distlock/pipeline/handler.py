@@ -283,8 +283,8 @@ class Handler(HandlerCore):
     def wait(self, rest: Rest) -> bool:
         """Wait for the bell, as long as the answer to `rest` said; True when it rang.
 
-        Whoever has waited longest also watches the generator: where that one's connections are
-        gone, its lease is ended, and this wait.
+        One handler at a time also watches the generator: when that one's connections are gone, its
+        lease is ended, and this wait.
         """
         return run(self._wait(rest))
 
