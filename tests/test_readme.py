@@ -1,4 +1,4 @@
-"""The README is true: every command block in it is run, and what it shows is what comes out.
+"""README and docs/lease.md are true: every block is run, and what they show is what comes out.
 
 Each section (`##`) runs by itself, in a folder that looks like a clone and on an embedded server:
 
@@ -6,7 +6,8 @@ Each section (`##`) runs by itself, in a folder that looks like a clone and on a
 - of a line that sets up a venv, the program part runs, with the Python that runs the tests;
 - a `python` block is saved under the name in its first line, for the `sh` blocks after it;
 - a `text` block is in the output of the `sh` block before it, up to its numbers;
-- any other block fails: nothing would test it.
+- any other block fails: nothing would test it;
+- redis://localhost in a Python file is the embedded server.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from distlock.server import Embedded
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+LEASE = (ROOT / "docs" / "lease.md").read_text()
 SETUP_AND_DEMO = (
     "python3 -m venv .venv && .venv/bin/pip install -qr requirements.txt "
     "&& .venv/bin/python app_start.py demo"
@@ -73,7 +75,7 @@ def parse(readme: str) -> Iterator[Block]:
     assert language is None, f"a block of section {section!r} has no end"
 
 
-BLOCKS = list(parse(README))
+BLOCKS = [*parse(README), *parse(LEASE)]
 SECTIONS = list(dict.fromkeys(block.section for block in BLOCKS))
 
 
@@ -166,6 +168,7 @@ def test_every_block_of_a_section_runs_and_prints_what_the_readme_shows(
         elif language == "python":
             name = re.match(r"# (\w+\.py)\n", text)
             assert name, f"a python block names no file in its first line:\n{text}"
+            text = text.replace("redis://localhost", clone.embedded.url)
             (clone.folder / name[1]).write_text(text)
         elif language == "text":
             for line in text.splitlines():
