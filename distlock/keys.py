@@ -45,6 +45,12 @@ def check_name(name: str) -> str:
     )
 
 
+def lease_keys(name: str) -> list[str]:
+    """The keys of a lease: itself, its last token, and the line of those who wait."""
+    prefix = f"distlock:{{{check_name(name)}}}:"
+    return [prefix + "lease", prefix + "token", prefix + "line"]
+
+
 def lease_name(key: bytes) -> str:
     """The name of the lease that a key belongs to, "" if it is no lease's."""
     found = re.fullmatch(rb"distlock:\{([A-Za-z0-9._-]{1,64})\}:(lease|line)", key)

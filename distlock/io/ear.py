@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisError, TimeoutError
 
 from .route import Route
 
@@ -46,9 +46,13 @@ class Ear:
 
     def hear(self, seconds: float) -> bytes | None:
         """The next message, or None after some seconds; raises when the connection broke."""
-        if not self._connection.can_read(max(seconds, 0)):
+        try:
+            message = self._connection.read_response(
+                timeout=max(seconds, 0.001), disconnect_on_error=False
+            )
+        except TimeoutError:
             return None
-        said: bytes = self._connection.read_response()[2]
+        said: bytes = message[2]
         return said
 
     def alive(self) -> bool:

@@ -38,6 +38,8 @@ RESTING = 16
 """Synchronous IOs that are kept for the next borrower."""
 IDLE = 10.0
 """Seconds after which a keeper that has nothing to keep ends."""
+LOOK = 1.0
+"""Seconds for which a keeper sleeps at most while things come and go."""
 
 
 class Kept(Protocol):
@@ -64,13 +66,15 @@ class Kept(Protocol):
 class _Schedule:
     """What is kept, by the time at which it is due.
 
-    What is kept again and again for a moment only, as by a lease that is taken and released, stays
-    where it is: its entry is looked at when it comes up.
+    What is kept again and again for a moment only, as by a lease that is taken and released, must
+    not wake the keeper each time. What is not kept when it is looked at is dropped, but the keeper
+    sleeps no longer than to its time: what comes in its place is due later, and calls nobody.
     """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Kept]] = []
         self._number = itertools.count()
+        self._dropped = 0.0
 
     def push(self, kept: Kept) -> None:
         """Add it by its time."""
@@ -78,7 +82,7 @@ class _Schedule:
         heapq.heappush(self._heap, (kept.due, next(self._number), kept))
 
     def next(self) -> float:
-        """The monotonic time of what is due next; +inf when there is nothing to keep."""
+        """The monotonic time at which to look again; +inf when there is nothing to keep."""
         while self._heap:
             due, _, kept = self._heap[0]
             if due == kept.scheduled and kept.kept and kept.due <= due:
@@ -88,7 +92,9 @@ class _Schedule:
                 kept.scheduled = math.inf
                 if kept.kept:
                     self.push(kept)
-        return math.inf
+                else:
+                    self._dropped = min(due, time.monotonic() + LOOK)
+        return self._dropped if self._dropped > time.monotonic() else math.inf
 
     def pop(self) -> tuple[Kept, float]:
         """Take what is due first, and the first deadline of all."""

@@ -22,7 +22,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import hiredis
-from redis.exceptions import NoScriptError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from ..errors import DistlockError, ServerUnreachable
 from ..keys import wake_channel
@@ -81,15 +81,12 @@ class SyncIO(Stopping):
         connection = self._open(seconds)
         connection.send_packed_command((PACK(words),))
         self._owed += 1
-        if seconds is not None and not connection.can_read(max(seconds, 0)):
-            connection.disconnect()
-            raise TimeoutError(f"no answer within {seconds:.3f} s")
-        return self._read(connection)
+        return self._read(connection, {} if seconds is None else {"timeout": max(seconds, 0.001)})
 
-    def _read(self, connection: Any) -> Any:
+    def _read(self, connection: Any, bound: dict[str, float]) -> Any:
         """Read one answer; a connection that fails is closed, one that was interrupted is not."""
         try:
-            answer = connection.read_response(disconnect_on_error=False)
+            answer = connection.read_response(disconnect_on_error=False, **bound)
         except ResponseError:
             self._owed -= 1
             raise
@@ -118,7 +115,7 @@ class SyncIO(Stopping):
             self._lives += 1
         while self._owed:
             with suppress(ResponseError):
-                self._read(connection)
+                self._read(connection, {})
         self._used = now
         return connection
 

@@ -13,8 +13,9 @@ Rules:
   arrives late can never speak for a later term.
 - A token is greater than every token before it, over releases, expiries, restarts and FLUSHALL:
   the greater of the last token + 1 and the server's time in microseconds (_grant.lua).
-- Who takes a free lease names the last token it has seen and is refused if there is a newer one, so
-  a copy of the request that arrives later changes nothing. Who has seen none asks first.
+- Who takes a free lease names the last token whose end it has seen, and is refused if there is a
+  newer one: a copy of the request that arrives later changes nothing. Who has not seen the end of
+  the last term is told of it, and asks again.
 - Only a waiter that listens is granted: it subscribes before it stands in line, at an address that
   is given up when a request had to be sent twice. A copy of it that arrives later calls nobody.
 - A waiter looks again when the time left is over, and after one ttl at the latest: nothing else
@@ -46,8 +47,6 @@ from .watch import Watch
 ACQUIRE = script("lease_acquire")
 RETENTION = 7 * 24 * 3600 * 1000
 """Milliseconds for which the last token of a library's lease is kept."""
-MOST_SEEN = 10_000
-"""Leases whose last token a process remembers."""
 UNDOING = 1.0
 """Seconds for which a server is waited for to undo what was cut short."""
 NO_EAR = 0.25
@@ -89,7 +88,6 @@ class LeaseCore(Term):
     def __init__(self, name: str, options: Options, retention: int = RETENTION) -> None:
         super().__init__(name, options)
         self._retention = retention
-        self._seen: dict[str, int] = {}
         self._busy = False
         self._entry = ""
 
@@ -140,12 +138,11 @@ class LeaseCore(Term):
             patience = None if give_up == math.inf else max(give_up - began, 0.05)
             answer = await io.call(ACQUIRE, self._keys, args, patience)
             token, left, last, now, first, connections = answer
-            if len(self._seen) >= MOST_SEEN:
-                self._seen.clear()
-            self._seen[key] = last
             if token:
                 self._begin(token, began + min(left / 1000, self.ttl))
-            if token or left:
+            if not token and not left:
+                self._saw_the_end_of(last)
+            else:
                 return _Look(began, now, left / 1000, bool(first), last, connections.decode())
 
     def _begin(self, token: int, deadline: float) -> None:
@@ -205,7 +202,6 @@ class LeaseCore(Term):
         heard = time.monotonic()
         start = min(look.sent + (began - look.now) / 1e6, heard)
         self._begin(token, start + self.ttl)
-        self._seen[self._keys[0]] = token
         if heard - start <= self.ttl / 2 or await self._still_mine(io):
             return True
         self.token, self.why = 0, ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..io import IO
-from ..keys import Keys, lease_name
+from ..keys import lease_keys, lease_name
 from ..scripts import script
 
 READ = script("lease_read")
@@ -19,7 +19,8 @@ class Holder(NamedTuple):
         name: of the lease.
         owner: the owner id, "" when it is free.
         token: the owner's token, or the last one given out.
-        since: when the term began, the server's seconds since 1970; 0 when it is free.
+        since: when the term began, the server's seconds since 1970, which is what its token says
+            (less true while the server's clock was set back); 0 when it is free.
         left: seconds that the term has left.
         waiters: the owner ids of those in line, the first first; at most 1,000.
     """
@@ -34,13 +35,13 @@ class Holder(NamedTuple):
 
 async def read(io: IO, name: str) -> Holder:
     """Read one lease."""
-    left, fields, last, line = await io.call(READ, Keys(name).pick(["lease", "token", "line"]), ())
+    left, fields, last, line = await io.call(READ, lease_keys(name), ())
     held = {key.decode(): value.decode() for key, value in zip(*[iter(fields)] * 2, strict=True)}
     return Holder(
         name=name,
         owner=held.get("owner", ""),
         token=int(held.get("token", last)),
-        since=int(held.get("since", 0)) / 1e6,
+        since=int(held.get("token", 0)) / 1e6,
         left=max(left - int(held.get("delay", 0)), 0) / 1000,
         waiters=[entry.decode().split(" ")[1] for entry in line],
     )

@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ..errors import UsageError
@@ -34,10 +35,14 @@ def checked_timeout(blocking: bool, timeout: float | None) -> float | None:
     return seconds("timeout", timeout, 0.0)
 
 
+@cache
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:40] or "host"
+
+
 def this_process() -> str:
     """A name for this process that a person can find: host:pid."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:40] or "host"
-    return f"{host}:{os.getpid()}"
+    return f"{_host()}:{os.getpid()}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Options:
         count = self.wait_replicas
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 100:
             raise UsageError(f"wait_replicas {count!r} cannot be used: take 0 to 100")
-        if not re.fullmatch(r"[A-Za-z0-9._:-]{0,64}", self.who):
+        if self.who and not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", self.who):
             raise UsageError(
                 f"who {self.who[:40]!r} cannot be used: take at most 64 of the characters "
                 "A-Z a-z 0-9 . _ : -"

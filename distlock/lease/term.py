@@ -25,14 +25,17 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..errors import LeaseLost, ServerUnreachable, UsageError
 from ..io import IO, Argument, is_away
-from ..keys import Keys
+from ..keys import lease_keys
 from ..scripts import Script, script, under
 from .options import Options
 
 RENEW, RELEASE, WRITE = script("lease_renew"), script("lease_release"), script("lease_write")
+MOST_SEEN = 10_000
+"""Leases of which a process remembers the last token."""
 MOST_WORDS = 7000
 """Words of a write at most; Lua's unpack ends near 8,000."""
 REFUSED = "the server says that it has gone on"
+LATE = "it was not renewed in time"
 log = logging.getLogger("distlock")
 log.addHandler(logging.NullHandler())
 
@@ -56,8 +59,7 @@ class Term:
     """
 
     def __init__(self, name: str, options: Options) -> None:
-        self._names = Keys(name)
-        self._keys = self._names.pick(["lease", "token", "line"])
+        self._keys = lease_keys(name)
         self._options = options
         self.name = name
         self.ttl = options.ttl
@@ -69,6 +71,7 @@ class Term:
         self.due = 0.0
         self.scheduled = math.inf
         self.hooks: list[Callable[[], Any]] = []
+        self._seen: dict[str, int] = {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,7 +112,7 @@ class Term:
             return LeaseLost(
                 f"lease {self.name!r} is not held: acquire it first", self._keys[0], self.owner
             )
-        why = self.why or "it was not renewed in time"
+        why = self.why or LATE
         return LeaseLost(
             f"lease {self.name!r} (owner {self.owner}, token {self.token}) was lost: {why}; stop "
             "what needs it and acquire it again",
@@ -142,7 +145,7 @@ class Term:
         if not self.kept or began < self.due:
             return
         if began >= self.deadline:
-            self._note_loss(io, self.why or "it could not be renewed in time")
+            self._note_loss(io, LATE)
             return
         seconds = max(min(self.ttl / 6, self.deadline - began, until - began), 0.02)
         try:
@@ -167,6 +170,8 @@ class Term:
             io.spawn(partial(self._options.on_lost, self))
 
     async def _release(self, io: IO) -> bool:
+        if self.lost and not self.why:  # nobody has noticed yet
+            self._note_loss(io, LATE)
         token, self.token = self.token, 0
         if not token:
             raise LeaseLost(
@@ -176,8 +181,16 @@ class Term:
         left, was_lost, resent = self.deadline - time.monotonic(), bool(self.why), io.resent
         self.why = ""
         gone = await io.call(RELEASE, self._keys, (self.owner, token), max(left, 0.05))
+        if gone:
+            self._saw_the_end_of(token)
         # sent twice, the second one finds what the first one has left
         return not was_lost and bool(gone or (left > 0 and io.resent > resent))
+
+    def _saw_the_end_of(self, token: int) -> None:
+        """Remember, for the next acquire, that the term with this token is over."""
+        if len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
+        self._seen[self._keys[0]] = token
 
     async def _execute(self, io: IO, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         args: list[Argument] = []
@@ -192,7 +205,7 @@ class Term:
     async def _guarded(
         self, io: IO, text: Script, keys: Sequence[str], args: Sequence[Argument]
     ) -> Any:
-        if len(args) + len(keys) > 7000:
+        if len(args) + len(keys) > MOST_WORDS:
             raise UsageError("more than 7,000 words at once: split them into several writes")
         self.check()
         token = self.token

@@ -9,14 +9,13 @@ local function tell()
   end
 end
 -- Make the one whose entry it is the owner, under a token that was not given out before.
-local function take(entry, token, now)
+local function take(entry, token)
   local words = '^%S+ (%S+) (%d+) (%d+) (%d+)'
   local owner, ttl, delay, retention = string.match(entry, words)
   local text = string.format('%.0f', token)
   redis.call('SET', KEYS[2], text)
   if retention ~= '0' then redis.call('PEXPIRE', KEYS[2], retention) end
-  redis.call('HSET', KEYS[1], 'owner', owner, 'token', text, 'ttl', ttl, 'delay', delay,
-    'since', string.format('%.0f', now))
+  redis.call('HSET', KEYS[1], 'owner', owner, 'token', text, 'ttl', ttl, 'delay', delay)
   redis.call('PEXPIRE', KEYS[1], ttl + delay)
   return owner, text, tonumber(ttl)
 end
@@ -29,7 +28,7 @@ local function grant(now, last, mine)
     local address, owner = string.match(entry, '^(%S+) (%S+)')
     local called = string.format('%s %.0f %.0f', owner, token, now)
     if entry == mine or redis.call('PUBLISH', 'distlock:wake:' .. address, called) > 0 then
-      local new, text, ttl = take(entry, token, now)
+      local new, text, ttl = take(entry, token)
       local next = redis.call('LINDEX', KEYS[3], 0)
       local its, watches = string.match(next or '', '^%S+ %S+ (%d+) %d+ %d+ (%d)')
       if its and (watches == '1' or ttl < tonumber(its)) then tell() end

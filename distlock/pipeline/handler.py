@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..io import IO, Argument, run
-from ..keys import Keys
+from ..keys import Keys, lease_keys
 from ..lease import Watch
 from ..scripts import script
 from .job import Job, job_gone
@@ -175,7 +175,7 @@ class HandlerCore:
         ]
         resting = "handlers queue again later bell stats errors lease sequence job taken"
         self._rest_keys = keys.pick(resting.split())
-        self._watch = Watch(io, keys.pick(["lease", "token", "line"]))
+        self._watch = Watch(io, lease_keys(keys.name))
 
     async def _join(self) -> None:
         keys = [self._all.job, self._keys[0], self._all.handlers, self._all.stats]
