@@ -25,7 +25,7 @@ from inspect import isawaitable
 from typing import Any, BinaryIO, Protocol
 
 from .errors import GeneratorFailed, UsageError
-from .io import Caller
+from .io import Caller, Interrupted
 
 END = 64 * 1024
 """Bytes at each end of a file that its fingerprint covers."""
@@ -209,7 +209,7 @@ class FunctionSource:
             for body in _driven(self._function(start)):
                 yield self._checked(id, body)
                 id += 1
-        except (GeneratorFailed, GeneratorExit, KeyboardInterrupt):
+        except (GeneratorFailed, GeneratorExit, KeyboardInterrupt, Interrupted):
             raise
         except BaseException as error:  # SystemExit and CancelledError, too
             raise GeneratorFailed(

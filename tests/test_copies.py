@@ -233,6 +233,20 @@ def test_8_a_generator_that_is_told_to_end_hands_its_lease_on_at_once(
     assert summary["copy"]["generated"] > 0
 
 
+@pytest.mark.parametrize("face", ["", "_async"])
+def test_8_a_generator_whose_source_is_slow_hands_its_lease_on_at_once_too(
+    copy: Start, watch: Watch, face: str
+) -> None:
+    source = f"tests.work_for_tests:two_and_then_none_for_long{face}"
+    process = copy("--messages", "100", "--generate", source, "--ttl", "30")
+    wait_until(lambda: watch.status().sequence == 1)
+    process.terminate()
+    summary = end(process, seconds=5)
+    assert not summary["done"]
+    assert summary["messages"] == 100  # the job did not shrink
+    assert watch.generator() == ""
+
+
 @pytest.mark.parametrize("role", ["generator", "handler"])
 def test_3_and_4_a_copy_that_was_stopped_for_two_ttls_has_nothing_accepted(
     copy: Start, watch: Watch, role: str

@@ -600,6 +600,16 @@ def test_9_a_dead_waiter_costs_the_next_one_nothing(io: SyncIO, url: str) -> Non
         living.deafen()
 
 
+def test_9_what_waits_for_a_retry_needs_room_in_the_queue_too(io: SyncIO) -> None:
+    pipe = Pipe(io, max_queue=10)
+    pipe.generator.publish(1, [b"x"] * 10)
+    handler = pipe.handler("a")
+    outcome = settle(handler.exchange(Outcome(), 10), fail=lambda id: True)
+    handler.exchange(outcome, 0)
+    assert io.client.llen(pipe.keys.queue) == 0
+    assert pipe.generator.publish(11, []).queue == 10
+
+
 def test_9_a_full_queue_wakes_its_generator_at_half(io: SyncIO, url: str) -> None:
     with redis.Redis.from_url(url) as client:
         pipe = Pipe(SyncIO(client), max_queue=10)

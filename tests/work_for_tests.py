@@ -132,3 +132,17 @@ def forks(message: Message) -> None:
     child.terminate()
     child.join(5)
     assert child.exitcode == -signal.SIGTERM
+
+
+def two_and_then_none_for_long(start: int) -> Iterator[str]:
+    """Two messages; the third takes a minute."""
+    yield "one"
+    yield "two"
+    time.sleep(60)
+
+
+async def two_and_then_none_for_long_async(start: int) -> AsyncIterator[str]:
+    """The same, async."""
+    yield "one"
+    yield "two"
+    await asyncio.sleep(60)

@@ -1,13 +1,15 @@
 -- Append messages to the queue, all or none, if the lease is the caller's and the ids come next.
 -- No message at all is a look: it renews and answers. Asked to, it has the generator woken at room.
 -- USES: _ring
--- KEYS: lease sequence queue bell handlers stats
+-- KEYS: lease sequence queue bell handlers stats later
 -- ARGV: owner token first(id) renew(0|1) max-queue wide(0|1) copy [message ...]
--- RETURNS: {1 applied | 0 applied before | -1 deposed | -2 gap, sequence, queue length, handlers}
+-- RETURNS: {1 applied | 0 applied before | -1 deposed | -2 gap, sequence, messages in queue and later,
+--           handlers}
 local held = redis.call('HMGET', KEYS[1], 'owner', 'token', 'ttl')
 local sequence = tonumber(redis.call('GET', KEYS[2]) or '0')
 local count, first, limit = #ARGV - 7, tonumber(ARGV[3]), tonumber(ARGV[5])
-local queue, state = redis.call('LLEN', KEYS[3]), 1
+local later, state = redis.call('ZCARD', KEYS[7]), 1 -- they come back, and must find room
+local queue = redis.call('LLEN', KEYS[3]) + later
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return {-1, sequence, queue, 0} end
 if count > 0 and sequence >= first + count - 1 then
   state = 0
@@ -16,7 +18,7 @@ elseif count > 0 and sequence ~= first - 1 then
 elseif count > 0 then
   for _, key in ipairs({KEYS[4], KEYS[5]}) do redis.call('ZCARD', key) end -- types, before writes
   redis.call('HLEN', KEYS[6])
-  queue = redis.call('RPUSH', KEYS[3], unpack(ARGV, 8))
+  queue = redis.call('RPUSH', KEYS[3], unpack(ARGV, 8)) + later
   sequence = first + count - 1
   redis.call('SET', KEYS[2], string.format('%.0f', sequence))
   if ARGV[6] == '1' then redis.call('HSET', KEYS[6], 'wide', 1) end

@@ -32,7 +32,7 @@ class Published(NamedTuple):
     Attributes:
         gap: the ids did not follow; nothing was published.
         sequence: the last generated id.
-        queue: messages in the queue.
+        queue: messages in the queue, and those that wait for a retry.
         handlers: living handlers, counted only when the queue is full.
     """
 
@@ -49,14 +49,14 @@ class GeneratorCore:
         io: the connection to the server.
         keys: the pipeline's keys.
         lease: the lease, held by this process.
-        max_queue: messages in the queue from which on the generator waits.
+        max_queue: messages in the queue and in later from which on the generator waits.
     """
 
     def __init__(self, io: IO, keys: Keys, lease: LeaseCore, max_queue: int) -> None:
         self._io = io
         self._lease = lease
         self._max_queue = max_queue
-        self._keys = keys.pick(["lease", "sequence", "queue", "bell", "handlers", "stats"])
+        self._keys = keys.pick(["lease", "sequence", "queue", "bell", "handlers", "stats", "later"])
         self._channel = keys.channel(lease.who)
 
     async def _publish(self, first: int, bodies: Sequence[bytes], renew: bool) -> Published:

@@ -20,6 +20,7 @@ from itertools import islice
 from redis.exceptions import RedisError
 
 from ..errors import LeaseLost, ServerUnreachable
+from ..io import Interrupted
 from ..lease import Lease
 from ..pipeline import Generator, Job, Jobs, Published
 from ..source import Source
@@ -117,7 +118,7 @@ class Generating:
                 self._wait_for_room(published)
             if self._context.io.stopping:
                 return first - 1
-        if first <= self._job.messages:
+        if first <= self._job.messages and not self._context.io.stopping:
             self._shrink(first - 1)
         return first - 1
 
@@ -128,20 +129,34 @@ class Generating:
         self._context.say("shrunk", text, messages=messages)
 
     def _batches(self, bodies: Iterator[bytes]) -> Iterator[list[bytes]]:
-        """Gather bodies: many while they come fast, each at once while they come slowly."""
-        most, monotonic, io = 1, time.monotonic, self._context.io
+        """Gather bodies: many while they come fast, each at once while they come slowly.
+
+        A signal ends the gathering at once, however slow the source is: what is not published yet
+        will be generated anew.
+        """
+        most, batch, late = 1, [b""], False
+        while batch:
+            try:
+                with self._context.io.interruptible():
+                    batch, late = self._gather(bodies, most)
+            except Interrupted:
+                return
+            if batch:
+                yield batch
+            most = self._most_next(most, late)
+
+    def _gather(self, bodies: Iterator[bytes], most: int) -> tuple[list[bytes], bool]:
+        """At most so many bodies, and whether they came slowly; none at all at the end."""
+        monotonic = time.monotonic
         batch: list[bytes] = []
-        size, began = 0, monotonic()
+        size, late, began = 0, False, monotonic()
         for body in bodies:
             batch.append(body)
             size += len(body)
             late = monotonic() - began > SLOW
-            if len(batch) >= most or late or size >= BATCH_BYTES or io.stopping:
-                yield batch
-                most = self._most_next(most, late)
-                batch, size, began = [], 0, monotonic()
-        if batch:
-            yield batch
+            if len(batch) >= most or late or size >= BATCH_BYTES:
+                break
+        return batch, late
 
     def _most_next(self, most: int, late: bool) -> int:
         """How many bodies to gather next; with an interval, the pause comes here."""
@@ -155,11 +170,13 @@ class Generating:
         """The queue is full: wait until half of it is gone."""
         room = self._settings.max_queue // 2
         while published.queue > room and not self._context.io.stopping:
-            if self._is_alone(published.handlers):
+            if alone := self._is_alone(published.handlers):
                 self._handling.until_room(room)
             else:
                 self._context.pause(lambda: self._generator.wait(1.0))
             published = self._generator.publish(published.sequence + 1, [])
+            if alone and published.queue > room:  # the rest waits for a retry
+                self._context.pause(lambda: self._generator.wait(1.0))
 
     def _is_alone(self, handlers: int) -> bool:
         """Whether no handler has lived for one handler ttl."""
