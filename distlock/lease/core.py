@@ -205,6 +205,7 @@ class LeaseCore(Term):
         if heard - start <= self.ttl / 2 or await self._still_mine(io):
             return True
         self.token, self.why = 0, ""
+        await self._leave(io)  # it may stand in line again: it looked before it heard the call
         self._name_owner()  # that one's term is over
         return False
 

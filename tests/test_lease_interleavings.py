@@ -1,0 +1,569 @@
+"""Every order in which the requests of two and of three clients can reach the server.
+
+The real core of the lease runs here, over an IO that stops before every request; a scheduler picks
+whose request goes next, on a real server. Each script is atomic, so a schedule is an order of
+scripts. After every step promise 3 is checked from the server's state alone, and the rules of the
+line with it; at the end all who live go on until everyone was served in the order of arrival; then
+copies of all requests arrive once more, as late as can be.
+
+Time is a step, too: `expire` ends the term under way, and whoever waits then looks again. `crash`
+takes the client and its subscription away, `freeze` only the client. `leave` cuts an acquire short
+wherever it stands, with the request under way sent or not; `brief` is one that has no time to wait.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from types import coroutine
+from typing import Any, NamedTuple
+
+import hiredis
+import pytest
+import redis
+from redis.exceptions import ResponseError
+
+from distlock.errors import LeaseError, UsageError
+from distlock.io import Argument, SyncIO, run
+from distlock.keys import Keys, wake_channel
+from distlock.lease import Lease, LeaseCore
+from distlock.lease.core import ACQUIRE, LEAVE, RETENTION
+from distlock.lease.holder import READ
+from distlock.lease.options import Options
+from distlock.lease.term import RELEASE, RENEW, WRITE
+from distlock.scripts import Script
+from tests.conftest import ONE_KIND
+
+KEYS = Keys("t")
+THREE = KEYS.pick(["lease", "token", "line"])
+TTL, JUMP = 60.0, 61.0
+WITHIN = ("leave", "crash", "freeze", "expire")
+"""What may happen while the operation before it is still under way."""
+OPERATIONS: dict[str, Callable[[LeaseCore, Any], Coroutine[Any, Any, Any]]] = {
+    "try": lambda core, io: core._acquire(io, False, None),
+    "join": lambda core, io: core._acquire(io, True, None),
+    "brief": lambda core, io: core._acquire(io, True, 1e-9),
+    "renew": lambda core, io: core._renew(io),
+    "write": lambda core, io: core._execute(io, [("INCR", KEYS.stats)]),
+    "release": lambda core, io: core._release(io),
+}
+
+
+class Call(NamedTuple):
+    """A script that is about to be sent."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Argument]
+
+    def words(self) -> tuple[Argument, ...]:
+        """As a command."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+class Listen(NamedTuple):
+    """A subscription that is about to be asked for."""
+
+    channel: str
+
+
+class Wait(NamedTuple):
+    """A wait that is about to begin, or under way."""
+
+    topic: str
+    seconds: float
+
+
+Request = Call | Listen | Wait
+
+
+@coroutine
+def stop(request: Request) -> Generator[Request, Any, Any]:
+    """Leave it to the scheduler; returns the answer."""
+    return (yield request)
+
+
+class Cut(BaseException):
+    """Cuts an acquire short, like CancelledError or KeyboardInterrupt."""
+
+
+class SteppingIO:
+    """The IO of one client: stops before every request."""
+
+    resent = 0
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.alive = True
+        self.heard: set[str] = set()
+
+    async def call(self, *call: Any) -> Any:
+        """See IO."""
+        return await stop(Call(*call[:3]))
+
+    async def attempt(self, *call: Any) -> Any:
+        """See IO."""
+        return await stop(Call(*call[:3]))
+
+    async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
+        """See IO."""
+        if channel not in self.heard:
+            await stop(Listen(channel))
+            self.heard.add(channel)
+        return True
+
+    def listens(self, channel: str) -> bool:
+        """See IO."""
+        return channel in self.heard
+
+    async def wait(self, channel: str, seconds: float, topic: str = "") -> Any:
+        """See IO."""
+        return await stop(Wait(topic, seconds))
+
+    def mute(self, channel: str, topic: str) -> None:
+        """See IO."""
+
+    async def undo(self, core: Coroutine[Any, Any, Any]) -> None:
+        """See IO; the dead undo nothing."""
+        if self.alive:
+            await core
+        core.close()
+
+    @asynccontextmanager
+    async def turn(self, key: str, deadline: float) -> AsyncIterator[bool]:
+        """See IO; a client here is alone in its process."""
+        yield True
+
+
+class Clock:
+    """Everybody's clock: it stands still but for `expire`."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        """Later at each look, but not by much."""
+        self.now += 1e-6
+        return self.now
+
+
+class Wire:
+    """One connection over which all clients speak and hear, so that nothing depends on timing.
+
+    It speaks RESP3, where a wake-up comes among the answers, in the order of things.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(url.removeprefix("unix://"))
+        self._reader = hiredis.Reader(replyError=ResponseError, notEnoughData=self)
+        self.heard: list[bytes] = []
+        self.ask(("HELLO", 3))
+        for script in (ACQUIRE, LEAVE, READ, RELEASE, RENEW, WRITE):
+            self.ask(("SCRIPT", "LOAD", script.text))
+
+    def ask(self, *commands: Sequence[Argument]) -> list[Any]:
+        """Send commands at once; their answers. What is heard meanwhile is kept in `heard`."""
+        self._socket.sendall(b"".join(hiredis.pack_command(tuple(words)) for words in commands))
+        answers: list[Any] = []
+        due = sum(words[0] not in ("SUBSCRIBE", "UNSUBSCRIBE") for words in commands)
+        while len(answers) < due:
+            answer = self._reader.gets()
+            if answer is self:
+                self._reader.feed(self._socket.recv(65536))
+            elif not isinstance(answer, hiredis.PushNotification):
+                answers.append(answer)
+            elif answer[0] == b"message":
+                self.heard.append(answer[2])
+        return answers
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+
+class State(NamedTuple):
+    """What the server says: the owner and its token ("" and 0: free), the line, the last token."""
+
+    owner: str
+    token: int
+    line: list[str]
+    last: int
+
+    @classmethod
+    def of(cls, answer: Any) -> State:
+        """From the answer of lease_read."""
+        _, fields, last, line = answer
+        held = dict(zip(fields[::2], fields[1::2], strict=True))
+        waiters = [entry.decode().split(" ")[1] for entry in line]
+        return cls(held.get(b"owner", b"").decode(), int(held.get(b"token", 0)), waiters, int(last))
+
+
+class Client:
+    """One client: its core, and what it does one after the other.
+
+    Attributes:
+        todo: operations that have not begun.
+        doing: the operation under way, None between two.
+        request: what it stopped at.
+        due: it waits, and the time it waits for is over.
+    """
+
+    def __init__(self, name: str, todo: Sequence[str], listens: bool) -> None:
+        self.io = SteppingIO(name)
+        self.core = LeaseCore("t", Options(ttl=TTL, who=name), RETENTION)
+        self.channel = wake_channel(name)
+        self.todo = list(todo)
+        self.doing: Coroutine[Any, Any, Any] | None = None
+        self.request: Request | None = None
+        self.due = False
+        if listens:
+            self.io.heard.add(self.channel)
+
+    def begin(self) -> None:
+        """Begin what can begin, up to its first request."""
+        while self.io.alive and not self.doing and self.todo and self.todo[0] not in WITHIN:
+            self.run(OPERATIONS[self.todo.pop(0)](self.core, self.io))
+
+    def run(self, doing: Coroutine[Any, Any, Any]) -> None:
+        """Begin an operation."""
+        self.doing = doing
+        self.go_on(doing.send, None)
+
+    def go_on(self, how: Callable[[Any], Request], answer: Any) -> None:
+        """Run to the next request."""
+        self.due = False
+        try:
+            self.request = how(answer)
+        except (StopIteration, LeaseError, UsageError, Cut):
+            self.doing = self.request = None
+
+    def end(self) -> None:
+        """Vanish: nothing more is sent."""
+        self.io.alive = False
+        if self.doing:
+            self.doing.close()
+        self.doing = self.request = None
+
+
+class Move(NamedTuple):
+    """What may happen next: a client's request, or what its program has within it."""
+
+    client: Client
+    what: str
+
+
+class World:
+    """One schedule from its beginning to its end.
+
+    Args:
+        wire: to the server, which has nothing of this lease.
+        clock: of all clients.
+        programs: what each client does.
+        brisk: with fewer steps: all have subscribed before, and what is cut short was sent.
+    """
+
+    def __init__(
+        self, wire: Wire, clock: Clock, programs: Sequence[Sequence[str]], brisk: bool
+    ) -> None:
+        self.wire = wire
+        self.clock = clock
+        self.jumped = 0
+        self.brisk = brisk
+        self.state = State("", 0, [], 0)
+        self.clients = [Client(n, p, brisk) for n, p in zip("abc", programs, strict=False)]
+        self.hears = {client.io.address: brisk for client in self.clients}
+        self.left: set[str] = set()
+        self.known: set[int] = set()
+        self.sent: list[Call] = []
+        self.inbox: dict[str, list[bytes]] = {}
+        wire.ask(*(("SUBSCRIBE", client.channel) for client in self.clients if brisk))
+        for client in self.clients:
+            client.begin()
+
+    # --- what may happen next -----------------------------------------------------------------
+
+    def moves(self) -> list[Move]:
+        """All that may happen next."""
+        found = [Move(client, "go") for client in self.clients if self._ready(client)]
+        for client in self.clients:
+            what = client.todo[0] if client.io.alive and client.todo else ""
+            if what == "leave" and (client.doing or client.core.token):
+                found.append(Move(client, "leave"))
+                if isinstance(client.request, Call) and not self.brisk:
+                    found.append(Move(client, "leave unsent"))
+            elif what in ("crash", "freeze") or (what == "expire" and self.state.owner):
+                found.append(Move(client, what))
+        return found
+
+    def _ready(self, client: Client) -> bool:
+        request = client.request
+        if isinstance(request, Wait):
+            return client.due or request.seconds <= 0 or bool(self._messages(client))
+        return request is not None
+
+    def _messages(self, client: Client) -> list[bytes]:
+        return self.inbox.get(client.core.owner, [])
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def make(self, move: Move) -> None:
+        """Have it happen."""
+        client, what = move
+        if what == "go":
+            assert client.doing
+            client.go_on(client.doing.send, self._answer(client))
+        else:
+            client.todo.pop(0)
+            self._happen(client, what)
+        self.known.add(client.core.token)
+        client.begin()
+        self._check_holders()
+
+    def _happen(self, client: Client, what: str) -> None:
+        if what == "expire":
+            self.expire()
+        elif what in ("crash", "freeze"):
+            client.end()
+            if what == "crash":
+                self._deafen([client])
+        elif not client.doing:
+            client.run(client.core._release(client.io))
+        else:
+            if what == "leave" and isinstance(client.request, Call):
+                self._answer(client)
+            client.go_on(client.doing.throw, Cut())
+
+    def expire(self) -> None:
+        """Let a ttl pass: it ends the term under way, and the waits."""
+        self.clock.now += JUMP
+        self.jumped += round(JUMP * 1e6)
+        *_, answer = self.wire.ask(("DEL", KEYS.lease), self._read())
+        self.state = State.of(answer)
+        for client in self.clients:
+            client.due = isinstance(client.request, Wait)
+
+    def _deafen(self, clients: Sequence[Client]) -> None:
+        self.wire.ask(("UNSUBSCRIBE", *(client.channel for client in clients)))
+        self.hears.update({client.io.address: False for client in clients})
+
+    def _answer(self, client: Client) -> Any:
+        """Send the request of a client and take the answer."""
+        request = client.request
+        if isinstance(request, Wait):
+            messages = self._messages(client)
+            return messages.pop(0) if messages else None
+        if isinstance(request, Listen):
+            self.hears[client.io.address] = True
+            return self.wire.ask(("SUBSCRIBE", request.channel))
+        assert request
+        return self._send(client, request)
+
+    def _send(self, client: Client, call: Call) -> Any:
+        before = self.state
+        answer, read = self.wire.ask(call.words(), self._read())
+        self.state = State.of(read)
+        self.sent.append(call)
+        for said in self.wire.heard:
+            owner, token, began = said.decode().split(" ")
+            message = f"{token} {int(began) + self.jumped}".encode()
+            self.inbox.setdefault(owner, []).append(message)
+        self.wire.heard.clear()
+        if call.script is ACQUIRE:
+            answer[3] += self.jumped
+        if call.script is LEAVE:
+            self.left.add(client.core.owner)
+        self._check_step(client, call, before)
+        self._check_answer(client, call, before, answer)
+        return answer
+
+    def _read(self) -> tuple[Argument, ...]:
+        return Call(READ, THREE, ()).words()
+
+    # --- what must be true ----------------------------------------------------------------------
+
+    def _living(self, line: list[str]) -> list[str]:
+        return [waiter for waiter in line if self.hears[waiter.split("/")[0]]]
+
+    def _check_step(self, client: Client, call: Call, before: State) -> None:
+        """Who is the owner now, by which token, and how the line moved."""
+        after, mine = self.state, client.core.owner
+        living = [w for w in self._living(before.line) if call.script is not LEAVE or w != mine]
+        if after.token != before.token:
+            heir = living[0] if living else mine if call.script is ACQUIRE else ""
+            assert after.owner == heir
+        if after.owner and after.token != before.token:
+            assert after.token == after.last > before.last
+        assert after.last >= before.last
+        kept = [waiter for waiter in before.line if waiter in after.line]
+        assert after.line[: len(kept)] == kept
+        assert after.line[len(kept) :] in ([], [mine])
+        assert len(set(after.line)) == len(after.line)
+        assert set(living) <= {*after.line, after.owner}
+        assert not self.left & {*after.line, after.owner}
+
+    def _check_answer(self, client: Client, call: Call, before: State, answer: Any) -> None:
+        """Who holds it is served, everybody else is refused and changes nothing."""
+        if call.script in (RENEW, RELEASE, WRITE):
+            mine = (before.owner, before.token) == tuple(call.args[:2])
+            refused = isinstance(answer, ResponseError) or answer == 0
+            assert mine != refused
+            assert mine or before == self.state
+        if call.script in (RELEASE, LEAVE):
+            assert self.state.owner != call.args[0]
+
+    def _check_holders(self) -> None:
+        """At most one counts as holder, and it is the server's owner."""
+        held = [client.core for client in self.clients if client.core.held]
+        assert len(held) <= 1
+        for core in held:
+            assert (core.owner, core.token) == (self.state.owner, self.state.token)
+
+    # --- how it ends ------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """All who live go on; whoever waits is served, with no help of the clock but for deaths."""
+        for client in self.clients:
+            client.todo = [what for what in client.todo if what not in WITHIN]
+        while True:
+            if moves := self.moves():
+                self.make(moves[0])
+            elif self.state.owner:
+                self._end_term()
+            else:
+                break
+        frozen = {client.core.owner for client in self.clients if not client.io.alive}
+        assert set(self._living(self.state.line)) <= frozen
+        assert not any(client.doing for client in self.clients)
+
+    def _end_term(self) -> None:
+        """The owner releases; if it is dead, or knows nothing of it, the time is over."""
+        for client in self.clients:
+            core = client.core
+            if client.io.alive and core.token == self.state.token:
+                assert not client.doing
+                client.run(core._release(client.io))
+                return
+        owners = [c.core.owner for c in self.clients if not c.io.alive]
+        given_up = self.state.token in self.known  # its answer came when its time was over
+        assert given_up or self.state.owner in owners, "the owner never heard of it"
+        self.expire()
+
+    def repeat(self) -> None:
+        """Have a copy of every request arrive, when nobody calls its client any more: no change."""
+        self._deafen(self.clients)
+        copies = [call.words() for call in self.sent if call.script is not WRITE]
+        last, entry = self.state.last, f"x x/1 {TTL * 1000:.0f} 0 0 0"
+        *answers, taken = self.wire.ask(*copies, Call(ACQUIRE, THREE, (entry, last, 0)).words())
+        release = Call(RELEASE, THREE, ("x/1", taken[0])).words()
+        again = self.wire.ask(*copies, release, *copies, self._read())
+        released, state = again.pop(len(copies)), State.of(again.pop())
+        assert taken[0] > last
+        assert released == 1
+        assert state == State("", 0, [], taken[0])
+        for answer in (*answers, *again):
+            assert not (answer[0] if isinstance(answer, list) else answer)
+
+    def close(self) -> None:
+        """Leave nothing behind on the server."""
+        for client in self.clients:
+            client.end()
+        self.wire.ask(("UNSUBSCRIBE",), ("DEL", *THREE, KEYS.stats))
+
+
+def schedules(begin: Callable[[], World]) -> Iterator[str]:
+    """Run every schedule, and say which."""
+    path: list[int] = []
+    while True:
+        world, widths, said = begin(), [], []
+        try:
+            while moves := world.moves():
+                if len(widths) == len(path):
+                    path.append(0)
+                move = moves[path[len(widths)]]
+                widths.append(len(moves))
+                said.append(f"{move.client.io.address} {move.what}")
+                world.make(move)
+            world.finish()
+            world.repeat()
+        except AssertionError as error:
+            error.add_note(f"schedule: {', '.join(said)}")
+            raise
+        finally:
+            world.close()
+        yield ", ".join(said)
+        while path and path[-1] + 1 == widths[len(path) - 1]:
+            path.pop()
+        if not path:
+            return
+        path[-1] += 1
+
+
+LATER = ("try", "join", "renew", "write", "release", *WITHIN)
+PAIRS = [
+    *(("try", then) for then in LATER),
+    *(("join", then) for then in LATER if then not in ("try", "join")),
+    *(("brief", then) for then in ("try", "release", "leave", "crash")),
+    *(("expire", then) for then in ("try", "join")),
+]
+FEWER = [
+    *(("try", then) for then in ("release", "crash", "expire")),
+    *(("join", then) for then in ("release", "leave", "crash")),
+]
+
+
+TWOS = list(itertools.combinations_with_replacement(PAIRS, 2))
+THREES = [
+    *(
+        programs
+        for programs in itertools.combinations_with_replacement(FEWER, 3)
+        if sum(then in ("leave", "expire") for _, then in programs) < 2
+    ),
+    (("try", "release"), ("join", "expire"), ("join", "expire")),
+]
+
+
+@ONE_KIND
+@pytest.mark.parametrize(("every", "bar"), [(TWOS, 6_000), (THREES, 16_000)], ids=["two", "three"])
+def test_3_in_every_order_of_requests_one_holds_and_all_are_served_in_turn(
+    url: str,
+    every: list[tuple[tuple[str, str], ...]],
+    bar: int,
+    record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, tried = Clock(), 0
+    monkeypatch.setattr("distlock.lease.core.time", clock)
+    monkeypatch.setattr("distlock.lease.term.time", clock)
+    with closing(Wire(url)) as wire:
+        for programs in every:
+            for _ in schedules(partial(World, wire, clock, programs, len(programs) > 2)):
+                tried += 1
+    record_property("schedules", tried)
+    print(f"{tried} schedules of {len(every)} sets of programs")
+    assert tried >= bar
+
+
+@ONE_KIND
+def test_5_a_copy_of_a_look_that_found_the_lease_held_takes_nothing_later(
+    client: redis.Redis,
+) -> None:
+    sent: list[Any] = []
+
+    class Recording(SyncIO):
+        """Remembers what it sent."""
+
+        async def call(self, *call: Any) -> Any:
+            sent.append(call)
+            return await super().call(*call)
+
+    holder = Lease(SyncIO(client), "t")
+    other = Lease(Recording(client), "t")
+    assert holder.acquire(blocking=False)
+    assert not other.acquire(blocking=False)
+    assert not other.acquire(blocking=False)
+    assert holder.release()
+    run(SyncIO(client).call(*sent[-1]))
+    assert not client.exists(KEYS.lease)
