@@ -56,6 +56,7 @@ def _told(server: Server) -> float:
     mine, its = multiprocessing.get_context("spawn").Pipe()
     crew = Crew((_freezing, (server.url, its))).start()
     pid = mine.recv()
+    time.sleep(random.uniform(0, 2 * SHORT))  # any moment is as good as another
     os.kill(pid, signal.SIGSTOP)
     while server.client.exists(KEYS.lease):
         time.sleep(0.01)
