@@ -433,6 +433,25 @@ def test_7_a_renewal_by_hand_sets_the_time_and_never_adds(
     asyncio.run(body())
 
 
+@ONE_KIND
+def test_7_what_fails_for_one_lease_keeps_no_other_from_being_renewed(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    client = redis.Redis.from_url(url)
+    bad, good = Lease(client, "t", ttl=0.3), Lease(client, "u", ttl=0.3)
+    bad.hooks = [broken]
+    bad.acquire()
+    good.acquire()
+    client.delete(KEY)
+    wait_until(lambda: "ZeroDivisionError" in caplog.text)
+    ends = good.deadline
+    wait_until(lambda: good.deadline > ends + 0.3)
+    assert good.release()
+
+
 # --- writes that need the lease ---------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import math
 import os
 import threading
@@ -40,6 +41,7 @@ IDLE = 10.0
 """Seconds after which a keeper that has nothing to keep ends."""
 LOOK = 1.0
 """Seconds for which a keeper sleeps at most while things come and go."""
+log = logging.getLogger("distlock")
 
 
 class Kept(Protocol):
@@ -102,6 +104,15 @@ class _Schedule:
         kept.scheduled = math.inf
         others = (other.deadline for _, _, other in self._heap if other.kept)
         return kept, min(others, default=math.inf)
+
+
+async def _look_after(kept: Kept, io: IO, until: float) -> None:
+    """Call `keep`; whatever happens in it, the others are kept on."""
+    try:
+        await kept.keep(io, until)
+    except Exception:
+        log.exception("looking after %r failed", kept)
+        kept.due = time.monotonic() + LOOK
 
 
 class Hub:
@@ -187,7 +198,7 @@ class Hub:
                     self._wakes = 0.0  # at work: what comes now is seen before the next wait
                     continue
                 kept, until = schedule.pop()
-            run(kept.keep(io, until))
+            run(_look_after(kept, io, until))
             with self._wake:
                 if kept.kept and kept.due < kept.scheduled:
                     schedule.push(kept)
@@ -245,7 +256,7 @@ class AsyncHub:
                 idle = min(idle, now + IDLE) if due == math.inf else math.inf
                 if due <= now:
                     kept, until = schedule.pop()
-                    await kept.keep(io, until)
+                    await _look_after(kept, io, until)
                     if kept.kept and kept.due < kept.scheduled:
                         schedule.push(kept)
                     continue
