@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,9 @@ from distlock import cli
 from distlock.io import SyncIO
 from distlock.keys import Keys
 from distlock.server import Embedded
+
+# a shell that runs this with `&` has it ignored, and every process of a test would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = "redis://localhost:1"

@@ -147,6 +147,7 @@ class LeaseCore(Term):
 
     def _begin(self, token: int, deadline: float) -> None:
         self.deadline = 0.0
+        self._untold = [True]
         self.renewed(deadline - self.ttl)
         if self._options.watch_connection:
             self.due = time.monotonic()  # to register the connections

@@ -72,6 +72,7 @@ class Term:
         self.scheduled = math.inf
         self.hooks: list[Callable[[], Any]] = []
         self._seen: dict[str, int] = {}
+        self._untold = [True]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -163,6 +164,10 @@ class Term:
 
     def _note_loss(self, io: IO, why: str) -> None:
         self.lose(why)
+        try:
+            self._untold.pop()  # of two threads that notice it at once, one tells
+        except IndexError:
+            return
         log.warning("lease %s, token %d: lost, %s", self.name, self.token, why)
         for hook in self.hooks:
             hook()
