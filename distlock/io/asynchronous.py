@@ -49,17 +49,14 @@ class AsyncIO:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def _execute(self, *words: Argument, seconds: float = ANSWER) -> Any:
+        link = self._link
         try:
-            async with asyncio.timeout(seconds):
-                link = self._link
-                if link is None or link.broken:
+            if link is None or link.broken:
+                async with asyncio.timeout(seconds):
                     link = await self._connect()
-                return await (await link.send(words))
+            return await link.ask(words, seconds)
         except builtins.TimeoutError:
-            error = TimeoutError(f"no answer within {seconds:.3f} s")
-            if self._link:
-                self._link.close(error)
-            raise error from None
+            raise TimeoutError(f"no connection within {seconds:.3f} s") from None
         except OSError as error:
             raise ConnectionError(str(error)) from error
 
@@ -150,9 +147,9 @@ class AsyncIO:
             await connection.connect()
             link = Link(connection)
             try:
-                answer = await link.send(("EVAL", script.text, len(keys), *keys, *args))
-                waited = await link.send(("WAIT", replicas, max(round(seconds * 1000), 1)))
-                return await answer, await waited
+                answer = await link.ask(("EVAL", script.text, len(keys), *keys, *args), ANSWER)
+                wait = ("WAIT", replicas, max(round(seconds * 1000), 1))
+                return answer, await link.ask(wait, seconds + ANSWER)
             finally:
                 link.close()
 

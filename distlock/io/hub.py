@@ -232,11 +232,13 @@ class AsyncHub:
     def of(cls, client: AsyncClient, key: str) -> AsyncHub:
         """The hub of the running event loop for a client; see Hub."""
         key = key if isinstance(client, redis.asyncio.RedisCluster) else ""
-        hubs = cls._of.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
-        ours = hubs.setdefault(client, {})
-        if key not in ours:
-            ours[key] = cls(client, key)
-        return ours[key]
+        loop = asyncio.get_running_loop()
+        try:
+            return cls._of[loop][client][key]
+        except KeyError:
+            hubs = cls._of.setdefault(loop, WeakKeyDictionary()).setdefault(client, {})
+            hubs[key] = cls(client, key)
+            return hubs[key]
 
     def keep(self, kept: Kept) -> None:
         """Look after something from now on, until there is nothing to keep."""

@@ -11,6 +11,7 @@ connection is no longer there: then it is closed (see `tie`).
 from __future__ import annotations
 
 import asyncio
+import builtins
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -18,7 +19,13 @@ from contextlib import suppress
 from typing import Any
 
 import hiredis
-from redis.exceptions import ConnectionError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    ConnectionError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 
 from .base import Argument
 
@@ -57,18 +64,29 @@ class Link:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._due: deque[asyncio.Future[Any]] = deque()
+        self._loop = asyncio.get_running_loop()
         self.broken = False
         self._reader = _held(self._read())
 
-    async def send(self, words: tuple[Argument, ...]) -> asyncio.Future[Any]:
-        """Send one command; the future has its answer. It never waits but for a full buffer."""
+    async def ask(self, words: tuple[Argument, ...], seconds: float) -> Any:
+        """Send one command and return its answer.
+
+        One that is not there after some seconds counts as lost: the connection is closed.
+        """
         if self.broken:
             raise CLOSED
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = self._loop.create_future()
         self._due.append(answer)
-        packed = (PACK(words),)
-        await self._connection.send_packed_command(packed, check_health=False)
-        return answer
+        timer = self._loop.call_later(seconds, self._give_up, seconds)
+        try:
+            packed = (PACK(words),)
+            await self._connection.send_packed_command(packed, check_health=False)
+            return await answer
+        finally:
+            timer.cancel()
+
+    def _give_up(self, seconds: float) -> None:
+        self.close(TimeoutError(f"no answer within {seconds:.3f} s"))
 
     def close(self, error: Exception = CLOSED) -> None:
         """Close it; every request that has no answer yet fails with the error."""
@@ -150,7 +168,7 @@ class Mailbox:
         try:
             async with asyncio.timeout(max(seconds, 0)):
                 return await box.get()
-        except TimeoutError:
+        except builtins.TimeoutError:
             return None
 
     def close(self) -> None:
