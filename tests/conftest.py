@@ -27,8 +27,9 @@ from distlock.io import SyncIO
 from distlock.keys import Keys
 from distlock.server import Embedded
 
-# a shell that runs this with `&` has it ignored, and every process of a test would inherit that
+# `&` in a script ignores the first, nohup the second; every process of a test would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = "redis://localhost:1"
