@@ -17,7 +17,8 @@ class Proxy:
         url: of the proxy.
         holding: answers are held back until it is false again; requests go through.
         deaf: nothing at all goes through, nobody is told.
-        losing: the next so many answers are lost, each with its connection.
+        sparing: the next so many answers go through before any is lost.
+        losing: so many answers are lost, each with its connection.
     """
 
     def __init__(self, url: str) -> None:
@@ -25,7 +26,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
         self.holding = self.deaf = False
-        self.losing = 0
+        self.sparing = self.losing = 0
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._clients: set[socket.socket] = set()
         self._selector = selectors.DefaultSelector()
@@ -80,7 +81,9 @@ class Proxy:
             return
         try:
             data = one.recv(65536)
-            if answer and data and self.losing:
+            if answer and data and self.sparing:
+                self.sparing -= 1
+            elif answer and data and self.losing:
                 self.losing -= 1
                 data = b""
             if not data:

@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -20,6 +22,9 @@ from redis.sentinel import Sentinel
 
 from distlock import AsyncLease, Lease, LeaseLost, NotAcquired
 from distlock.errors import ServerUnreachable
+from distlock.io import SyncIO, run
+from distlock.keys import lease_keys
+from distlock.lease.holder import READ
 from tests.conftest import BINARIES, ONE_KIND, ROOT, Server
 from tests.leases import Faces, in_thread, until
 from tests.proxy import Proxy, proxy
@@ -84,6 +89,35 @@ def test_5_a_lost_answer_is_asked_for_again_and_nobody_notices(
         assert client.exists(KEY, LINE) == 0
 
     asyncio.run(body())
+
+
+def test_5_an_answer_that_is_lost_just_when_the_server_had_forgotten_the_script(
+    faces: Faces, wire: Proxy, client: redis.Redis
+) -> None:
+    async def body() -> None:
+        lease = faces.lease(url=wire.url, auto_renew=False)
+        assert await lease.acquire()
+        for verb in (lease.renew, lease.release):
+            client.script_flush()
+            wire.sparing, wire.losing = 1, 1  # "no such script" comes, the answer after it does not
+            assert await verb()
+            assert wire.losing == 0
+        assert client.exists(KEY) == 0
+
+    asyncio.run(body())
+
+
+def test_a_connection_made_in_haste_gives_the_next_request_its_full_time(wire: Proxy) -> None:
+    io = SyncIO(redis.Redis.from_url(wire.url))
+    with suppress(redis.RedisError):  # a busy machine may take longer
+        run(io.attempt(READ, lease_keys("t"), (), 0.1))
+    wire.holding = True
+    letting_go = threading.Timer(0.3, lambda: setattr(wire, "holding", False))
+    letting_go.start()
+    run(io.call(READ, lease_keys("t"), ()))
+    letting_go.join()
+    assert io.resent == 0
+    io.close()
 
 
 def test_8_a_waiter_whose_connections_break_stands_in_line_again(

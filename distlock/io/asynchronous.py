@@ -9,26 +9,26 @@ from __future__ import annotations
 import asyncio
 import builtins
 import secrets
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
-from redis.exceptions import ConnectionError, NoScriptError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
-from .base import AWAY, Argument, is_away
+from .base import AWAY, Argument
 from .link import Link, Mailbox, tie
 from .route import ANSWER, AsyncRoute
+from .sending import Sending
 from .turns import AsyncTurns
 
 UNDOING = 1.0
 """Seconds for which a server is waited for to undo what was cut short."""
 
 
-class AsyncIO:
+class AsyncIO(Sending):
     """The IO of one event loop.
 
     Args:
@@ -37,8 +37,7 @@ class AsyncIO:
     """
 
     def __init__(self, route: AsyncRoute, patience: float) -> None:
-        self.patience = patience
-        self.resent = 0
+        super().__init__(patience)
         self.address = secrets.token_hex(8)
         self._route = route
         self._turns = AsyncTurns()
@@ -70,68 +69,14 @@ class AsyncIO:
                 self._lives += 1
             return self._link
 
-    async def call(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Argument],
-        patience: float | None = None,
-    ) -> Any:
-        """Run a script and return its answer; send it again while the server is away.
+    async def _send(self, words: Sequence[Argument], seconds: float | None) -> Any:
+        return await self._execute(*words, seconds=ANSWER if seconds is None else seconds)
 
-        Raises:
-            ServerUnreachable: it was away for longer than `patience`.
-            RedisError: the server refused.
-        """
-        patience, began = self.patience if patience is None else patience, time.monotonic()
-        words = (script.sha, len(keys), *keys, *args)
-        try:
-            return await self._execute("EVALSHA", *words, seconds=min(patience, ANSWER))
-        except NoScriptError:
-            return await self._execute("EVAL", script.text, *words[1:])
-        except RedisError as error:
-            return await self._persist(error, ("EVAL", script.text, *words[1:]), patience, began)
-
-    async def command(self, *words: Argument) -> Any:
-        """Send one command, again while the server is away; raises like `call`."""
-        began = time.monotonic()
-        try:
-            return await self._execute(*words)
-        except RedisError as error:
-            return await self._persist(error, words, self.patience, began)
-
-    async def _persist(
-        self, error: Exception, words: Sequence[Argument], patience: float, began: float
-    ) -> Any:
-        pause = 0.02
-        while is_away(error):
-            away = time.monotonic() - began
-            if away >= patience:
-                raise ServerUnreachable(
-                    f"the server has been away for {away:.0f} s ({error}): bring it back and "
-                    "start again; nothing is lost"
-                ) from error
-            await asyncio.sleep(min(pause, patience - away))
-            pause = min(pause * 1.5, 0.25)
-            self.resent += 1
-            try:
-                if await self._route.moved() and self._link:
-                    self._link.close(error)
-                bound = min(max(patience - away, 0.05), ANSWER)
-                return await self._execute(*words, seconds=bound)
-            except RedisError as later:
-                error = later
-        raise error
-
-    async def attempt(
-        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
-    ) -> Any:
-        """Run a script; an answer that is not there after some seconds counts as lost."""
-        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        try:
-            return await self._execute(*words, seconds=seconds)
-        except NoScriptError:
-            return await self._execute("EVAL", script.text, *words[2:], seconds=seconds)
+    async def _before_again(self, error: Exception, away: float, pause: float) -> None:
+        await asyncio.sleep(pause)
+        with suppress(RedisError):  # then the next try says what is wrong
+            if await self._route.moved() and self._link:
+                self._link.close(error)
 
     async def replicated(
         self,

@@ -1,8 +1,7 @@
 """The synchronous IO: blocking calls over one connection, waits, and a thread in the background.
 
-- `call` runs a script and sends it again when the answer was lost, for as long as the caller is
-  patient. Every script is safe to send twice; that is what makes this legal. redis-py's own
-  retries are off on these connections: they hide for how long the server has been away.
+- redis-py's own retries are off on these connections: they hide for how long the server has been
+  away. `sending` sends again.
 - A wait ends at a deadline of this process's monotonic clock, whatever the server does.
 - A wake-up is a hint. Whoever is woken, or whose connection broke, reads the state anew.
 - `interrupt`, called by a signal handler, ends a wait at once and never a call under way: a
@@ -22,21 +21,22 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import hiredis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from ..errors import DistlockError, ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
-from .base import AWAY, SILENCE, Argument, Interrupted, is_away
+from .base import AWAY, SILENCE, Argument, Interrupted
 from .ear import Ear
 from .route import ANSWER, Route, SyncClient
+from .sending import Sending
 from .stopping import Stopping
 from .turns import Turns
 
 PACK: Callable[..., bytes] = hiredis.pack_command
 
 
-class SyncIO(Stopping):
+class SyncIO(Stopping, Sending):
     """The IO of one thread at a time: blocking calls over one client.
 
     Args:
@@ -56,16 +56,16 @@ class SyncIO(Stopping):
         on_return: Callable[[float], None] = lambda seconds: None,
         turns: Turns | None = None,
     ) -> None:
-        super().__init__()
+        Stopping.__init__(self)
+        Sending.__init__(self, patience)
         self.client: Any = client
-        self.patience = patience
-        self.resent = 0
         self.address = secrets.token_hex(8)
         self._route = client if isinstance(client, Route) else Route(client)
         self._turns = turns or Turns()
         self._connection: Any = None
         self._used = 0.0
         self._owed = 0
+        self._answer = self._connecting = ANSWER
         self._lives = 0
         self._pid = os.getpid()
         self._on_outage = on_outage
@@ -81,12 +81,12 @@ class SyncIO(Stopping):
         connection = self._open(seconds)
         connection.send_packed_command((PACK(words),))
         self._owed += 1
-        return self._read(connection, {} if seconds is None else {"timeout": max(seconds, 0.001)})
+        return self._read(connection, self._answer if seconds is None else max(seconds, 0.001))
 
-    def _read(self, connection: Any, bound: dict[str, float]) -> Any:
+    def _read(self, connection: Any, seconds: float) -> Any:
         """Read one answer; a connection that fails is closed, one that was interrupted is not."""
         try:
-            answer = connection.read_response(disconnect_on_error=False, **bound)
+            answer = connection.read_response(disconnect_on_error=False, timeout=seconds)
         except ResponseError:
             self._owed -= 1
             raise
@@ -97,7 +97,7 @@ class SyncIO(Stopping):
         return answer
 
     def _open(self, seconds: float | None = None) -> Any:
-        """The connection, with nothing unread on it; connects within some seconds, if given."""
+        """The connection, with nothing unread on it; all of that within some seconds, if given."""
         connection, now = self._connection, time.monotonic()
         if self.abandoned:
             raise Interrupted
@@ -105,98 +105,36 @@ class SyncIO(Stopping):
             raise DistlockError("a process that a handler forked cannot go on as this copy")
         if connection is None:
             connection = self._connection = self._route.connection()
+            self._answer = connection.socket_timeout
+            self._connecting = connection.socket_connect_timeout
         elif connection.is_connected and now - self._used > SILENCE and _stale(connection):
             connection.disconnect()
         if not connection.is_connected:
-            if seconds is not None:
-                connection.socket_timeout = connection.socket_connect_timeout = max(seconds, 0.01)
+            # only for the handshake: what is read later has its own bound
+            most = self._answer if seconds is None else max(seconds, 0.01)
+            connection.socket_timeout = most
+            connection.socket_connect_timeout = min(self._connecting, most)
             connection.connect()
             self._owed = 0
             self._lives += 1
         while self._owed:
             with suppress(ResponseError):
-                self._read(connection, {})
+                self._read(connection, self._answer if seconds is None else max(seconds, 0.001))
         self._used = now
         return connection
 
-    async def call(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Argument],
-        patience: float | None = None,
-    ) -> Any:
-        """Run a script and return its answer; send it again while the server is away.
+    async def _send(self, words: Sequence[Argument], seconds: float | None) -> Any:
+        return self._execute(*words, seconds=seconds)
 
-        Raises:
-            ServerUnreachable: it was away for longer than `patience`.
-            RedisError: the server refused.
-            Interrupted: the process is to stop and the server is away.
-        """
-        began = time.monotonic()
-        bound = None if patience is None else min(patience, ANSWER)
-        words = (script.sha, len(keys), *keys, *args)
-        try:
-            return self._execute("EVALSHA", *words, seconds=bound)
-        except NoScriptError:
-            return await self.command("EVAL", script.text, *words[1:])
-        except RedisError as error:
-            again = ("EVAL", script.text, *words[1:])
-            return await self._persist(error, again, began, patience)
+    async def _before_again(self, error: Exception, away: float, pause: float) -> None:
+        self._on_outage(error, away)
+        await self.sleep(pause)
+        with suppress(RedisError):  # then the next try says what is wrong
+            if self._route.moved():
+                self._connection = None
 
-    async def command(self, *words: Argument) -> Any:
-        """Send one command, again while the server is away; raises like `call`."""
-        try:
-            return self._execute(*words)
-        except RedisError as error:
-            return await self._persist(error, words)
-
-    async def _persist(
-        self,
-        error: Exception,
-        words: Sequence[Argument],
-        began: float = 0.0,
-        patience: float | None = None,
-    ) -> Any:
-        began, pause = began or time.monotonic(), 0.02
-        most = self.patience if patience is None else patience
-        while True:
-            away = time.monotonic() - began
-            if not is_away(error):
-                raise error
-            if away >= most:
-                if patience is None:
-                    self.patience = 0  # whatever is said on the way out is tried once
-                raise ServerUnreachable(
-                    f"the server has been away for {away:.0f} s ({error}): bring it back and "
-                    "start again; nothing is lost"
-                ) from error
-            self._on_outage(error, away)
-            await self.sleep(min(pause, most - away))
-            pause = min(pause * 1.5, 0.25)
-            self.resent += 1
-            try:
-                if self._route.moved():
-                    self._connection = None
-                left = (
-                    None if patience is None else min(began + patience - time.monotonic(), ANSWER)
-                )
-                answer = self._execute(*words, seconds=left)
-            except RedisError as later:
-                error = later
-                continue
-            self._on_return(time.monotonic() - began)
-            return answer
-
-    async def attempt(
-        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
-    ) -> Any:
-        """Run a script; an answer that is not there after some seconds counts as lost."""
-        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        try:
-            return self._execute(*words, seconds=seconds)
-        except NoScriptError:
-            return self._execute("EVAL", script.text, *words[2:], seconds=seconds)
+    def _after_again(self, away: float) -> None:
+        self._on_return(away)
 
     async def replicated(
         self,

@@ -1,0 +1,118 @@
+"""Sending a request again while the server is away: one body for both IOs.
+
+An answer that was lost is asked for again, for as long as the caller is patient. Every script is
+safe to send twice; that is what makes this legal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from ..errors import ServerUnreachable
+from ..scripts import Script
+from .base import Argument, is_away
+from .route import ANSWER
+
+
+class Sending:
+    """What an IO is beside its connections.
+
+    Args:
+        patience: seconds for which a silent server is waited for.
+
+    Attributes:
+        patience: the same; 0 once it was used up: what is said on the way out is tried once.
+        resent: how many requests had to be sent again.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self.resent = 0
+
+    async def _send(self, words: Sequence[Argument], seconds: float | None) -> Any:
+        """Send one command once and return its answer, within some seconds, if given."""
+        raise NotImplementedError
+
+    async def _before_again(self, error: Exception, away: float, pause: float) -> None:
+        """Wait, after the server has been away for some seconds, and prepare for another try."""
+        raise NotImplementedError
+
+    def _after_again(self, away: float) -> None:
+        """The server answers again."""
+
+    async def call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        patience: float | None = None,
+    ) -> Any:
+        """Run a script and return its answer; send it again while the server is away.
+
+        Raises:
+            ServerUnreachable: it was away for longer than `patience`.
+            RedisError: the server refused.
+            Interrupted: the process is to stop and the server is away.
+        """
+        began = time.monotonic()
+        bound = None if patience is None else min(patience, ANSWER)
+        words = (script.sha, len(keys), *keys, *args)
+        whole = ("EVAL", script.text, *words[1:])
+        try:
+            return await self._send(("EVALSHA", *words), bound)
+        except NoScriptError:
+            return await self._persist(whole, began, patience)
+        except RedisError as error:
+            return await self._persist(whole, began, patience, error)
+
+    async def command(self, *words: Argument) -> Any:
+        """Send one command that only reads, again while the server is away; raises like `call`."""
+        return await self._persist(words, time.monotonic(), None)
+
+    async def _persist(
+        self,
+        words: Sequence[Argument],
+        began: float,
+        patience: float | None,
+        error: RedisError | None = None,
+    ) -> Any:
+        pause, away = 0.02, 0.0
+        most = self.patience if patience is None else patience
+        while True:
+            if error:
+                away = time.monotonic() - began
+                if not is_away(error):
+                    raise error
+                if away >= most:
+                    if patience is None:
+                        self.patience = 0
+                    raise ServerUnreachable(
+                        f"the server has been away for {away:.0f} s ({error}): bring it back and "
+                        "start again; nothing is lost"
+                    ) from error
+                await self._before_again(error, away, min(pause, most - away))
+                pause = min(pause * 1.5, 0.25)
+                self.resent += 1
+            bound = None if patience is None else min(max(most - away, 0.05), ANSWER)
+            try:
+                answer = await self._send(words, bound)
+            except RedisError as failure:
+                error = failure
+                continue
+            if error:
+                self._after_again(time.monotonic() - began)
+            return answer
+
+    async def attempt(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
+    ) -> Any:
+        """Run a script; an answer that is not there after some seconds counts as lost."""
+        words = (script.sha, len(keys), *keys, *args)
+        try:
+            return await self._send(("EVALSHA", *words), seconds)
+        except NoScriptError:
+            return await self._send(("EVAL", script.text, *words[1:]), seconds)
