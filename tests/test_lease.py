@@ -323,6 +323,21 @@ def test_8_a_waiter_that_does_not_listen_is_passed_over(faces: Faces, client: re
     asyncio.run(body())
 
 
+def test_what_is_no_entry_of_ours_is_passed_over(faces: Faces, client: redis.Redis) -> None:
+    async def body() -> None:
+        holder, waiter = faces.lease(), faces.lease()
+        await holder.acquire()
+        client.rpush(LINE, b"junk", b"", b"two words", b"\xff a b c d e")
+        waiting = asyncio.create_task(waiter.acquire())
+        await until(lambda: client.llen(LINE) == 5)
+        assert waiter.owner in (await holder.holder()).waiters
+        await holder.release()
+        assert await asyncio.wait_for(waiting, 2)
+        assert client.exists(LINE) == 0
+
+    asyncio.run(body())
+
+
 # --- renewal and loss -------------------------------------------------------------------------
 
 

@@ -331,6 +331,30 @@ def test_a_watched_holder_keeps_its_lease_while_one_of_its_connections_lives(
     asyncio.run(body())
 
 
+def test_8_who_comes_first_in_line_because_the_one_before_left_watches_from_then_on(
+    faces: Faces, client: redis.Redis
+) -> None:
+    def looks() -> int:
+        stats = client.info("commandstats").get("cmdstat_client|list", {"calls": 0})
+        return int(stats["calls"])
+
+    async def body() -> None:
+        holder = faces.lease(ttl=60, watch_connection=True)
+        await holder.acquire()
+        await until(lambda: client.hexists(KEY, "connections"))
+        blind = asyncio.create_task(faces.lease(ttl=60).acquire(timeout=0.5))
+        await until(lambda: client.llen(LINE) == 1)
+        watching = asyncio.create_task(faces.lease(ttl=60, watch_connection=True).acquire())
+        await until(lambda: client.llen(LINE) == 2)
+        before = looks()
+        assert not await blind
+        await until(lambda: looks() > before + 2)
+        await holder.release()
+        assert await watching
+
+    asyncio.run(body())
+
+
 def test_8_a_waiter_that_is_killed_costs_the_next_one_nothing(
     process: Start, url: str, client: redis.Redis
 ) -> None:

@@ -43,7 +43,7 @@ async def read(io: IO, name: str) -> Holder:
         token=int(held.get("token", last)),
         since=int(held.get("token", 0)) / 1e6,
         left=max(left - int(held.get("delay", 0)), 0) / 1000,
-        waiters=[entry.decode().split(" ")[1] for entry in line],
+        waiters=[entry.split(b" ")[1].decode() for entry in line if entry.count(b" ") == 5],
     )
 
 

@@ -2,8 +2,8 @@
 local function tell()
   local entry = redis.call('LINDEX', KEYS[3], 0)
   while entry do
-    local address, owner = string.match(entry, '^(%S+) (%S+)')
-    if redis.call('PUBLISH', 'distlock:wake:' .. address, owner .. ' look') > 0 then return end
+    local address, owner = string.match(entry, '^(%S+) (%S+) %d+ %d+ %d+ %d$')
+    if address and redis.call('PUBLISH', 'distlock:wake:' .. address, owner .. ' look') > 0 then return end
     redis.call('LPOP', KEYS[3])
     entry = redis.call('LINDEX', KEYS[3], 0)
   end
@@ -21,16 +21,17 @@ local function take(entry, token)
 end
 -- Make the first waiter in line that listens the owner; `mine` is the caller's entry, who needs no call.
 -- The next one looks by itself within its own ttl; only when that is too late it is told to.
-local function grant(now, last, mine)
+local function grant(last, mine)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
   local token = math.max(last + 1, now)
   local entry = redis.call('LPOP', KEYS[3])
   while entry do
-    local address, owner = string.match(entry, '^(%S+) (%S+)')
-    local called = string.format('%s %.0f %.0f', owner, token, now)
-    if entry == mine or redis.call('PUBLISH', 'distlock:wake:' .. address, called) > 0 then
+    local address, owner = string.match(entry, '^(%S+) (%S+) %d+ %d+ %d+ %d$') -- else it is not ours
+    local called = address and string.format('%s %.0f %.0f', owner, token, now)
+    if entry == mine or (called and redis.call('PUBLISH', 'distlock:wake:' .. address, called) > 0) then
       local new, text, ttl = take(entry, token)
-      local next = redis.call('LINDEX', KEYS[3], 0)
-      local its, watches = string.match(next or '', '^%S+ %S+ (%d+) %d+ %d+ (%d)')
+      local its, watches = string.match(redis.call('LINDEX', KEYS[3], 0) or '', ' (%d+) %d+ %d+ (%d)$')
       if its and (watches == '1' or ttl < tonumber(its)) then tell() end
       return new, text, ttl
     end

@@ -10,7 +10,7 @@ local now = time[1] * 1000000 + time[2]
 local owner, token, left, delay = term()
 local last = redis.call('GET', KEYS[2]) or '0'
 if not owner and redis.call('LLEN', KEYS[3]) > 0 then
-  owner, token, left = grant(now, tonumber(last), ARGV[1])
+  owner, token, left = grant(tonumber(last), ARGV[1])
   last = token or last
 end
 if not owner then

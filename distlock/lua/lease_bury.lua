@@ -11,9 +11,6 @@ if delay > 0 then
   if left > 0 then redis.call('PEXPIRE', KEYS[1], delay) end
 else
   redis.call('DEL', KEYS[1])
-  if waiters > 0 then
-    local time = redis.call('TIME')
-    grant(time[1] * 1000000 + time[2], tonumber(last))
-  end
+  if waiters > 0 then grant(tonumber(last)) end
 end
 return 1

@@ -8,10 +8,10 @@ local first = redis.call('LINDEX', KEYS[3], 0) == ARGV[1]
 if owner == string.match(ARGV[1], '^%S+ (%S+)') then
   redis.call('DEL', KEYS[1])
   redis.call('LREM', KEYS[3], 0, ARGV[1])
-  local time = redis.call('TIME')
-  grant(time[1] * 1000000 + time[2], tonumber(last))
+  grant(tonumber(last))
   return 1
 end
 redis.call('LREM', KEYS[3], 0, ARGV[1])
-if first and string.sub(ARGV[1], -1) == '1' then tell() end
+local next = first and redis.call('LINDEX', KEYS[3], 0)
+if next and string.sub(next, -1) == '1' then tell() end -- it watches from now on
 return 0

@@ -7,8 +7,5 @@ local held = redis.call('HMGET', KEYS[1], 'owner', 'token')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
 local last = redis.call('LLEN', KEYS[3]) > 0 and (redis.call('GET', KEYS[2]) or held[2])
 redis.call('DEL', KEYS[1])
-if last then
-  local time = redis.call('TIME')
-  grant(time[1] * 1000000 + time[2], tonumber(last))
-end
+if last then grant(tonumber(last)) end
 return 1
