@@ -73,3 +73,11 @@ class LeaseLost(LeaseError):
 
 class StaleToken(DistlockError):
     """A write came with a token below one that was seen before: its lease has gone on."""
+
+
+class CannotEncode(DistlockError):
+    """A value that the cache cannot store: it would not come back as it is, or it is too large."""
+
+
+class Corrupt(DistlockError):
+    """What lies in the cache cannot be read: damaged, somebody else's, or of another serializer."""
