@@ -18,7 +18,7 @@ LAYERS = [
     {"scripts", "server"},
     {"io"},
     {"connect"},
-    {"lease"},
+    {"cache", "lease"},
     {"pipeline", "source", "place"},
     {"work", "command"},
     {"worker"},
