@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "message", "text"},
-    {"keys"},
+    {"errors", "message", "text", "ring"},
+    {"keys", "checks"},
     {"scripts", "server"},
     {"io"},
     {"connect"},

@@ -11,8 +11,11 @@ from .background import Background
 from .base import AWAY, IO, Argument, Interrupted, is_away, run
 from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
-from .hub import AsyncHub, Hub, Kept
+from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
+from .hub import AsyncHub, Hub
+from .pulse import Pulse
 from .route import AsyncClient, SyncClient
+from .schedule import Kept
 from .sync import SyncIO
 from .turns import Mutex
 
@@ -23,17 +26,24 @@ __all__ = [
     "AsyncClient",
     "AsyncHub",
     "AsyncIO",
+    "AsyncLatch",
     "Background",
     "Body",
     "Caller",
+    "Crew",
     "Hub",
     "Interrupted",
     "Kept",
+    "Latch",
     "Mutex",
+    "Pulse",
     "SyncClient",
     "SyncIO",
+    "Tasks",
+    "Threads",
     "TimeLimitExceeded",
     "is_async",
     "is_away",
+    "is_due",
     "run",
 ]

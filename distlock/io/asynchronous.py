@@ -43,6 +43,7 @@ class AsyncIO(Sending):
         self._turns = AsyncTurns()
         self._link: Link | None = None
         self._lives = 0
+        self._known = (0, "")
         self._mailboxes: dict[str, Mailbox] = {}
         self._opening = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
@@ -74,9 +75,13 @@ class AsyncIO(Sending):
 
     async def _before_again(self, error: Exception, away: float, pause: float) -> None:
         await asyncio.sleep(pause)
+        await self.moved()
+
+    async def moved(self) -> None:
+        """Ask a Cluster anew where its nodes are; see IO."""
         with suppress(RedisError):  # then the next try says what is wrong
             if await self._route.moved() and self._link:
-                self._link.close(error)
+                self._link.close()
 
     async def replicated(
         self,
@@ -149,6 +154,15 @@ class AsyncIO(Sending):
             return ""
         own = await self._execute("CLIENT", "ID", seconds=seconds)
         return f"{own} {self._mailboxes[channel].id}"
+
+    async def presence(self, seconds: float) -> str:
+        """The same, without asking the server again while both are seen to stand."""
+        mailbox = self._mailboxes.get(wake_channel(self.address))
+        standing = mailbox and not mailbox.broken and self._link and not self._link.broken
+        if not standing or self._known[0] != self._lives:
+            ids = await self.connections(seconds)
+            self._known = (self._lives, ids)
+        return self._known[1]
 
     async def standing(self) -> int:
         """A number that is another one once the connection broke."""

@@ -69,6 +69,9 @@ class IO(Protocol):
     async def command(self, *words: Argument) -> Any:
         """Send one command that only reads, in the same way."""
 
+    async def ask(self, words: Sequence[Argument], seconds: float) -> Any:
+        """Send one command once; an answer that is not there after some seconds counts as lost."""
+
     async def attempt(
         self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
     ) -> Any:
@@ -108,8 +111,14 @@ class IO(Protocol):
     async def connections(self, seconds: float) -> str:
         """The ids of two connections that live as long as this IO does, or ""."""
 
+    async def presence(self, seconds: float) -> str:
+        """The same, without asking the server again while both are seen to stand."""
+
     async def standing(self) -> int:
         """A number that is another one once the connection broke."""
+
+    async def moved(self) -> None:
+        """Ask a Cluster anew where its nodes are; nothing happens where there is none."""
 
     async def sleep(self, seconds: float) -> None:
         """Do nothing for some seconds."""

@@ -12,25 +12,24 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-import logging
 import math
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import ClassVar, Protocol
+from typing import ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import redis
 import redis.asyncio
 
 from .asynchronous import AsyncIO
-from .base import IO, run
+from .base import run
 from .route import AsyncClient, AsyncRoute, Route, SyncClient
+from .schedule import Kept, Schedule, look_after
 from .sync import SyncIO
+from .tracking import AsyncTracker, Hear, Stand, Tracker
 from .turns import Turns
 
 PATIENCE = 10.0
@@ -39,80 +38,6 @@ RESTING = 16
 """Synchronous IOs that are kept for the next borrower."""
 IDLE = 10.0
 """Seconds after which a keeper that has nothing to keep ends."""
-LOOK = 1.0
-"""Seconds for which a keeper sleeps at most while things come and go."""
-log = logging.getLogger("distlock")
-
-
-class Kept(Protocol):
-    """Something that has to be looked after from time to time.
-
-    Attributes:
-        due: monotonic time at which to call `keep`.
-        deadline: monotonic time at which it is too late.
-        scheduled: the time under which the schedule has it; inf: it has not.
-    """
-
-    due: float
-    deadline: float
-    scheduled: float
-
-    @property
-    def kept(self) -> bool:
-        """Whether there is anything to keep."""
-
-    async def keep(self, io: IO, until: float) -> None:
-        """Do what is due, in no more time than until `until` (monotonic); raise nothing."""
-
-
-class _Schedule:
-    """What is kept, by the time at which it is due.
-
-    What is kept again and again for a moment only, as by a lease that is taken and released, must
-    not wake the keeper each time. What is not kept when it is looked at is dropped, but the keeper
-    sleeps no longer than to its time: what comes in its place is due later, and calls nobody.
-    """
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Kept]] = []
-        self._number = itertools.count()
-        self._dropped = 0.0
-
-    def push(self, kept: Kept) -> None:
-        """Add it by its time."""
-        kept.scheduled = kept.due
-        heapq.heappush(self._heap, (kept.due, next(self._number), kept))
-
-    def next(self) -> float:
-        """The monotonic time at which to look again; +inf when there is nothing to keep."""
-        while self._heap:
-            due, _, kept = self._heap[0]
-            if due == kept.scheduled and kept.kept and kept.due <= due:
-                return due
-            heapq.heappop(self._heap)
-            if due == kept.scheduled:
-                kept.scheduled = math.inf
-                if kept.kept:
-                    self.push(kept)
-                else:
-                    self._dropped = min(due, time.monotonic() + LOOK)
-        return self._dropped if self._dropped > time.monotonic() else math.inf
-
-    def pop(self) -> tuple[Kept, float]:
-        """Take what is due first, and the first deadline of all."""
-        kept = heapq.heappop(self._heap)[2]
-        kept.scheduled = math.inf
-        others = (other.deadline for _, _, other in self._heap if other.kept)
-        return kept, min(others, default=math.inf)
-
-
-async def _look_after(kept: Kept, io: IO, until: float) -> None:
-    """Call `keep`; whatever happens in it, the others are kept on."""
-    try:
-        await kept.keep(io, until)
-    except Exception:
-        log.exception("looking after %r failed", kept)
-        kept.due = time.monotonic() + LOOK
 
 
 class Hub:
@@ -125,6 +50,7 @@ class Hub:
 
     _all: ClassVar[WeakSet[Hub]] = WeakSet()
     _of: ClassVar[WeakKeyDictionary[SyncClient, dict[str, Hub]]] = WeakKeyDictionary()
+    _making: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, route: Route | SyncIO) -> None:
         self._route = route
@@ -132,41 +58,67 @@ class Hub:
         self._all.add(self)
 
     @classmethod
-    def of(cls, client: SyncClient, key: str) -> Hub:
-        """The hub for a client; on a cluster, for the node of a key."""
-        key = key if isinstance(client, redis.RedisCluster) else ""
-        hubs = cls._of.setdefault(client, {})
-        if key not in hubs:
-            hubs[key] = cls(Route(client, key))
-        return hubs[key]
+    def of(cls, client: SyncClient, key: str, node: str = "") -> Hub:
+        """The hub for a client; on a cluster, for the node of a key, or for one of its nodes."""
+        if not isinstance(client, redis.RedisCluster):
+            key = node = ""
+        with cls._making:
+            hubs = cls._of.setdefault(client, {})
+            if (node or key) not in hubs:
+                hubs[node or key] = cls(Route(client, key, node))
+            return hubs[node or key]
 
     def reset(self) -> None:
         """Begin anew, as a process that was forked does."""
         self.seen: dict[str, int] = {}
         self._resting: list[SyncIO] = []
         self._turns = Turns()
-        self._schedule = _Schedule()
+        self._schedule = Schedule()
         self._wake = threading.Condition()
         self._wakes = 0.0
         self._ended = True
+        self._presence: SyncIO | None = None
+        self._present = threading.Lock()
+
+    def take(self) -> SyncIO:
+        """An IO for this thread alone, until it is given back."""
+        if isinstance(self._route, SyncIO):
+            return self._route
+        try:
+            return self._resting.pop()
+        except IndexError:
+            return SyncIO(self._route, PATIENCE, turns=self._turns)
+
+    def give(self, io: SyncIO) -> None:
+        """Give one back."""
+        if io is self._route:
+            return
+        if len(self._resting) < RESTING:
+            self._resting.append(io)
+        else:
+            io.close()
 
     @contextmanager
     def borrow(self) -> Iterator[SyncIO]:
         """An IO for this thread alone, until the block ends."""
-        if isinstance(self._route, SyncIO):
-            yield self._route
-            return
-        try:
-            io = self._resting.pop()
-        except IndexError:
-            io = SyncIO(self._route, PATIENCE, turns=self._turns)
+        io = self.take()
         try:
             yield io
         finally:
-            if len(self._resting) < RESTING:
-                self._resting.append(io)
-            else:
-                io.close()
+            self.give(io)
+
+    async def presence(self, seconds: float) -> str:
+        """The ids of two connections that live as long as this process does; "" if unknown."""
+        with self._present:
+            if self._presence is None:
+                assert isinstance(self._route, Route)
+                self._presence = SyncIO(self._route, 0)
+            return await self._presence.presence(seconds)
+
+    def track(self, prefix: str, hear: Hear, stand: Stand) -> None:
+        """Tell of keys that change, until the owner of the methods is gone; see Tracker."""
+        assert isinstance(self._route, Route)
+        Tracker(self._route, prefix, hear, stand)
 
     def keep(self, kept: Kept) -> None:
         """Look after something from now on, until there is nothing to keep."""
@@ -198,7 +150,7 @@ class Hub:
                     self._wakes = 0.0  # at work: what comes now is seen before the next wait
                     continue
                 kept, until = schedule.pop()
-            run(_look_after(kept, io, until))
+            run(look_after(kept, io, until))
             with self._wake:
                 if kept.kept and kept.due < kept.scheduled:
                     schedule.push(kept)
@@ -211,6 +163,7 @@ class AsyncHub:
     Args:
         client: how to reach the server.
         key: on a cluster, the key whose node is meant.
+        node: on a cluster, the name of a node, instead of a key.
     """
 
     _of: ClassVar[
@@ -219,26 +172,42 @@ class AsyncHub:
         ]
     ] = WeakKeyDictionary()
 
-    def __init__(self, client: AsyncClient, key: str) -> None:
-        self._route = AsyncRoute(client, key)
+    def __init__(self, client: AsyncClient, key: str, node: str = "") -> None:
+        self._route = AsyncRoute(client, key, node)
         self.seen: dict[str, int] = {}
         self.io = AsyncIO(self._route, PATIENCE)
-        self._schedule = _Schedule()
+        self._schedule = Schedule()
         self._wake = asyncio.Event()
         self._wakes = 0.0
         self._keeper: asyncio.Task[None] | None = None
 
     @classmethod
-    def of(cls, client: AsyncClient, key: str) -> AsyncHub:
+    def of(cls, client: AsyncClient, key: str, node: str = "") -> AsyncHub:
         """The hub of the running event loop for a client; see Hub."""
-        key = key if isinstance(client, redis.asyncio.RedisCluster) else ""
+        if not isinstance(client, redis.asyncio.RedisCluster):
+            key = node = ""
         loop = asyncio.get_running_loop()
         try:
-            return cls._of[loop][client][key]
+            return cls._of[loop][client][node or key]
         except KeyError:
             hubs = cls._of.setdefault(loop, WeakKeyDictionary()).setdefault(client, {})
-            hubs[key] = cls(client, key)
-            return hubs[key]
+            hubs[node or key] = cls(client, key, node)
+            return hubs[node or key]
+
+    def take(self) -> AsyncIO:
+        """The IO of all tasks."""
+        return self.io
+
+    def give(self, io: AsyncIO) -> None:
+        """Nothing to do: it is shared."""
+
+    async def presence(self, seconds: float) -> str:
+        """The ids of two connections that live as long as this event loop does; see Hub."""
+        return await self.io.presence(seconds)
+
+    def track(self, prefix: str, hear: Hear, stand: Stand) -> None:
+        """Tell of keys that change; see Hub."""
+        AsyncTracker(self._route, prefix, hear, stand)
 
     def keep(self, kept: Kept) -> None:
         """Look after something from now on, until there is nothing to keep."""
@@ -258,7 +227,7 @@ class AsyncHub:
                 idle = min(idle, now + IDLE) if due == math.inf else math.inf
                 if due <= now:
                     kept, until = schedule.pop()
-                    await _look_after(kept, io, until)
+                    await look_after(kept, io, until)
                     if kept.kept and kept.due < kept.scheduled:
                         schedule.push(kept)
                     continue

@@ -153,7 +153,7 @@ class Mailbox:
         self._reader = _held(self._read())
 
     def expect(self, topic: str) -> None:
-        """Keep what is published on this topic from now on."""
+        """Keep what is published on this topic (one word and a space) from now on."""
         self._boxes.setdefault(topic, asyncio.Queue())
 
     def mute(self, topic: str) -> None:
@@ -183,9 +183,9 @@ class Mailbox:
         try:
             while True:
                 said = (await self._connection.read_response(disconnect_on_error=False))[2]
-                for topic, box in self._boxes.items():
-                    if said.startswith(topic.encode()):
-                        box.put_nowait(said[len(topic) :])
+                word, space, rest = said.partition(b" ")
+                if box := self._boxes.get((word + space).decode()):
+                    box.put_nowait(rest)
         except (RedisError, OSError):
             pass
         finally:

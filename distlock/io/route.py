@@ -33,19 +33,22 @@ class Route:
     Args:
         client: how to reach the server.
         key: on a cluster, the key whose node is meant.
+        node: on a cluster, the name of a node, instead of a key.
     """
 
-    def __init__(self, client: SyncClient, key: str = "") -> None:
+    def __init__(self, client: SyncClient, key: str = "", node: str = "") -> None:
         self._cluster: Any = client if isinstance(client, redis.RedisCluster) else None
         self._pool: Any = getattr(client, "connection_pool", None)
-        self._key = key
+        self._key, self._node = key, node
 
     def connection(self, **settings: Any) -> Any:
         """A new connection, with settings that are not the client's; nothing is sent yet."""
         pool = self._pool
         if self._cluster:
-            node = self._cluster.get_node_from_key(self._key)
-            pool = self._cluster.get_redis_connection(node).connection_pool
+            cluster = self._cluster
+            node = cluster.get_node(node_name=self._node) if self._node else None
+            node = node or cluster.get_node_from_key(self._key)
+            pool = cluster.get_redis_connection(node).connection_pool
         return pool.connection_class(
             **_plain(pool.connection_kwargs, Retry(NoBackoff(), 0), settings)
         )
@@ -60,17 +63,18 @@ class Route:
 class AsyncRoute:
     """The same for redis.asyncio."""
 
-    def __init__(self, client: AsyncClient, key: str = "") -> None:
+    def __init__(self, client: AsyncClient, key: str = "", node: str = "") -> None:
         self._cluster = client if isinstance(client, redis.asyncio.RedisCluster) else None
         self._pool: Any = getattr(client, "connection_pool", None)
-        self._key = key
+        self._key, self._node = key, node
 
     async def connection(self, **settings: Any) -> Any:
         """A new connection; see Route."""
         place = self._pool
         if self._cluster:
             await self._cluster.initialize()
-            place = self._cluster.get_node_from_key(self._key)
+            place = self._cluster.get_node(node_name=self._node) if self._node else None
+            place = place or self._cluster.get_node_from_key(self._key)
         return place.connection_class(
             **_plain(place.connection_kwargs, AsyncRetry(NoBackoff(), 0), settings)
         )

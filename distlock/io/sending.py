@@ -107,6 +107,10 @@ class Sending:
                 self._after_again(time.monotonic() - began)
             return answer
 
+    async def ask(self, words: Sequence[Argument], seconds: float) -> Any:
+        """Send one command once; an answer that is not there after some seconds counts as lost."""
+        return await self._send(words, seconds)
+
     async def attempt(
         self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
     ) -> Any:

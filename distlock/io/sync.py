@@ -67,6 +67,7 @@ class SyncIO(Stopping, Sending):
         self._owed = 0
         self._answer = self._connecting = ANSWER
         self._lives = 0
+        self._known = (0, "")
         self._pid = os.getpid()
         self._on_outage = on_outage
         self._on_return = on_return
@@ -129,6 +130,10 @@ class SyncIO(Stopping, Sending):
     async def _before_again(self, error: Exception, away: float, pause: float) -> None:
         self._on_outage(error, away)
         await self.sleep(pause)
+        await self.moved()
+
+    async def moved(self) -> None:
+        """Ask a Cluster anew where its nodes are; see IO."""
         with suppress(RedisError):  # then the next try says what is wrong
             if self._route.moved():
                 self._connection = None
@@ -211,6 +216,16 @@ class SyncIO(Stopping, Sending):
         if not await self.listen(channel, "", seconds) or not self._ears[channel].id:
             return ""
         return f"{self._execute('CLIENT', 'ID', seconds=seconds)} {self._ears[channel].id}"
+
+    async def presence(self, seconds: float) -> str:
+        """The same, without asking the server again while both are seen to stand."""
+        channel, connection = wake_channel(self.address), self._connection
+        ear = self._ears.get(channel)
+        standing = ear and ear.alive() and connection and connection.is_connected
+        if not standing or _stale(connection) or self._known[0] != self._lives:
+            ids = await self.connections(seconds)
+            self._known = (self._lives, ids)
+        return self._known[1]
 
     async def standing(self) -> int:
         """A number that is another one once the connection broke."""

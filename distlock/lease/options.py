@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import socket
@@ -11,19 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..checks import seconds, whole
 from ..errors import UsageError
 
-SHORTEST, LONGEST = 0.05, 365 * 86_400.0
-"""Seconds that a ttl may have."""
-
-
-def seconds(what: str, value: object, least: float, most: float = LONGEST) -> float:
-    """The value as seconds, else UsageError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{what} {value!r} is no number: give seconds, such as 10 or 0.5")
-    if not least <= value <= most or math.isnan(value):
-        raise UsageError(f"{what} {value!r} cannot be used: take {least:g} to {most:g} seconds")
-    return float(value)
+SHORTEST = 0.05
+"""Seconds that a ttl has at least."""
 
 
 def checked_timeout(blocking: bool, timeout: float | None) -> float | None:
@@ -69,9 +60,7 @@ class Options:
             seconds("wait", self.wait, 0.0)
         if self.on_lost is not None and not callable(self.on_lost):
             raise UsageError(f"on_lost {self.on_lost!r} cannot be called: give a function")
-        count = self.wait_replicas
-        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 100:
-            raise UsageError(f"wait_replicas {count!r} cannot be used: take 0 to 100")
+        whole("wait_replicas", self.wait_replicas, 0, 100)
         if self.who and not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", self.who):
             raise UsageError(
                 f"who {self.who[:40]!r} cannot be used: take at most 64 of the characters "

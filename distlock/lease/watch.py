@@ -2,12 +2,9 @@
 
 Rules:
 
-- A holder that wants to be watched registers two connections with its renewals. Both must be gone.
-- Their absence counts only if they were seen alive before, over the connection that still asks: a
-  server that was started again numbers its connections anew.
+- The holder registers two connections with its renewals; what their absence says, `io/pulse.py`
+  tells.
 - Only the first in line asks, every 50 ms. Where CLIENT LIST is forbidden it waits like the others.
-- It is a matter of speed alone. A holder that lives on without its connections is refused by its
-  token, like any other whose term ended.
 """
 
 from __future__ import annotations
@@ -15,9 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from redis.exceptions import NoPermissionError
-
-from ..io import IO
+from ..io import IO, Pulse
 from ..scripts import script
 
 BURY = script("lease_bury")
@@ -38,9 +33,8 @@ class Watch:
     def __init__(self, io: IO, keys: Sequence[str]) -> None:
         self._io = io
         self._keys = keys
-        self._forbidden = False
+        self._pulse = Pulse(io)
         self._unknown = 0
-        self._alive: tuple[str, int] = ("", 0)
 
     async def until(
         self, channel: str, topic: str, end: float, token: int, connections: str
@@ -54,24 +48,12 @@ class Watch:
             connections: of its holder, "" if it has registered none.
         """
         self._unknown = 0 if connections else self._unknown + 1
-        while not self._forbidden and self._unknown <= UNKNOWN:
+        while not self._pulse.forbidden and self._unknown <= UNKNOWN:
             pause = min(PAUSE, end - time.monotonic())
             said = await self._io.wait(channel, pause, topic)
             if said is not None or not connections or time.monotonic() >= end:
                 return said
-            if await self._gone(connections):
+            if await self._pulse.gone(connections):
                 await self._io.call(BURY, self._keys, (token, connections))
                 return None
         return await self._io.wait(channel, end - time.monotonic(), topic)
-
-    async def _gone(self, connections: str) -> bool:
-        try:
-            listed = await self._io.command("CLIENT", "LIST", "ID", *connections.split())
-        except NoPermissionError:
-            self._forbidden = True
-            return False
-        seen = (connections, await self._io.standing())
-        if b"id=" in listed:
-            self._alive = seen
-            return False
-        return self._alive == seen
