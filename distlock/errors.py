@@ -75,6 +75,32 @@ class StaleToken(DistlockError):
     """A write came with a token below one that was seen before: its lease has gone on."""
 
 
+class CacheError(DistlockError):
+    """Something about a value of the cache.
+
+    Attributes:
+        key: the user's key.
+    """
+
+    def __init__(self, text: str, key: str = "") -> None:
+        super().__init__(text)
+        self.key = key
+
+
+class ExecutionLimitExceeded(CacheError, TimeoutError):
+    """The value was not there within the caller's execution limit."""
+
+
+class GetterFailed(CacheError):
+    """The getter of the flight that this caller waited for raised; its own text is the message."""
+
+
+class NodesUnreachable(CacheError):
+    """No node of the cache answers, or not the one that is needed."""
+
+    exit_code = 3
+
+
 class CannotEncode(DistlockError):
     """A value that the cache cannot store: it would not come back as it is, or it is too large."""
 

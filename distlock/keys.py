@@ -62,6 +62,44 @@ def wake_channel(address: str) -> str:
     return f"distlock:wake:{address}"
 
 
+def check_cache_key(key: str) -> str:
+    """Return `key` if it can be a key of the cache, else raise UsageError."""
+    if not isinstance(key, str):
+        raise UsageError(f"key {key!r} is no text: give a str")
+    if key.isprintable() and " " not in key and 0 < len(key) <= 1024:
+        return key
+    shown = key if len(key) <= 40 else key[:37] + "..."
+    raise UsageError(
+        f"key {shown!r} ({len(key)} characters) cannot be used: take 1 to 1,024 characters, "
+        "without spaces and control characters; urllib.parse.quote() writes the others, a hash "
+        "shortens it"
+    )
+
+
+class CacheKeys:
+    """The keys of one cache. What a key of the user's has lies in one slot.
+
+    Args:
+        name: of the cache, as for Keys.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = check_name(name)
+        self.values = f"distlock:value:{{{name}:"  # what the values' keys begin with
+        self.counters = f"distlock:{{{name}}}:counters"  # what the processes have counted
+        others = ("flight", "fresh", "waiters", "watch")
+        self._others = [f"distlock:{what}:{{{name}:" for what in others]
+
+    def all(self, key: str) -> list[str]:
+        """Value (bytes), flight (who computes it), fresh (while it is there the value is no stale
+        one), waiters (a set: who is called when the flight lands), watch (there is a watcher)."""
+        return [f"{self.values}{key}}}", *[f"{prefix}{key}}}" for prefix in self._others]]
+
+    def counted(self, process: str) -> str:
+        """The number of the last addition to the counters by one process."""
+        return f"{self.counters}:{process}"
+
+
 class Keys:
     """The keys of one pipeline.
 

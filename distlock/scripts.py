@@ -56,13 +56,23 @@ def source(name: str) -> str:
 @cache
 def names() -> list[str]:
     """The names of all scripts, sorted, without the parts."""
+    return sorted(name for name in _all() if name[0] != "_")
+
+
+def parts() -> list[str]:
+    """The names of the parts."""
+    return sorted(name for name in _all() if name[0] == "_")
+
+
+def _all() -> list[str]:
     found = (entry.name for entry in files("distlock.lua").iterdir())
-    return sorted(name[:-4] for name in found if name.endswith(".lua") and name[0] != "_")
+    return [name[:-4] for name in found if name.endswith(".lua")]
 
 
 @cache
 def commands() -> list[str]:
-    """Every command that some script may send, sorted: the rights that a user needs."""
-    calls = (re.findall(r"redis\.call\('([A-Z]+)'", script(name).text) for name in names())
+    """Every command that a script of the application may send, sorted: the rights it needs."""
+    ours = (script(name).text for name in names() if not name.startswith("cache_"))
+    calls = (re.findall(r"redis\.call\('([A-Z]+)'", text) for text in ours)
     indirect = {"LRANGE", "ZRANGE"}  # verify_page and verify_ask choose between the two
     return sorted(indirect.union(*calls))

@@ -1,0 +1,150 @@
+"""The nodes of a cache: who has a key, who is left out, and when they are used again.
+
+Rules:
+
+- A node is a server (also behind Sentinel), or a Cluster. Names decide who has which keys, so all
+  processes give their nodes the same names: host:port/db, or the name that the user gives.
+- The part of a node that is left out goes to the others by the ring's order; values live there for
+  `gutter_expire` at most.
+- A Cluster is one node in the ring; each of its shards is left out and tried alone. It has no
+  substitute for a shard but another node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from ..checks import seconds
+from ..errors import NodesUnreachable, UsageError
+from ..io import AsyncClient, SyncClient
+from ..ring import Ring
+from ..text import mask
+from .member import Hubs, Member
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a cache.
+
+    Attributes:
+        server: a URL (`redis://`, `rediss://`, `unix://`), or a client of redis-py: redis.Redis,
+            also one from Sentinel, redis.RedisCluster, or the same of redis.asyncio.
+        weight: its share of the keys, relative to the others'.
+        name: by which all processes know it; by default where it is: host:port/db or a path.
+
+    Raises:
+        UsageError: one of them cannot be used.
+    """
+
+    server: str | SyncClient | AsyncClient
+    weight: float = 1.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        seconds("weight", self.weight, 0.01, 1000.0)
+        object.__setattr__(self, "name", self.name or where(self.server))
+
+
+def where(server: Any) -> str:
+    """A server's name, without user and password."""
+    if isinstance(server, str):
+        return where(redis.ConnectionPool.from_url(server)) if "://" in server else mask(server)
+    if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
+        return "cluster"
+    pool = getattr(server, "connection_pool", server)
+    kwargs = getattr(pool, "connection_kwargs", {})
+    place = getattr(pool, "service_name", None) or kwargs.get("path")
+    place = place or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
+    return f"{place}/{kwargs.get('db') or 0}"
+
+
+def _shard(cluster: Any, place: str) -> str:
+    """The name of the shard that has a key."""
+    name: str = cluster.get_node_from_key(place).name
+    return name
+
+
+class Nodes:
+    """All nodes of a cache.
+
+    Args:
+        nodes: as the user gave them.
+        hub_of: the hub for a node, and for a shard's name where it is a Cluster.
+        timeout: seconds for an answer.
+        on_death: called when a member is left out.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        hub_of: Callable[[Node, str], Hubs],
+        timeout: float,
+        on_death: Callable[[], None],
+    ) -> None:
+        names = [node.name for node in nodes]
+        if not nodes:
+            raise UsageError("a cache needs a node: give a URL or a client")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise UsageError(f"node {twice.pop()!r} is given twice: leave one out, or name them")
+        self._nodes = nodes
+        self._hub_of = hub_of
+        self._timeout = timeout
+        self._on_death = on_death
+        self._ring = Ring(names, [node.weight for node in nodes])
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as a process that was forked does."""
+        self._members: dict[tuple[int, str], Member] = {}
+
+    async def of(self, key: str, place: str) -> tuple[Member, bool]:
+        """Who serves a key, and whether it is its owner.
+
+        Args:
+            key: the user's.
+            place: the value's key on a node.
+
+        Raises:
+            NodesUnreachable: all are left out.
+        """
+        owner = await self.owner(key, place)
+        if not owner.down:
+            return owner, True
+        for index in self._ring.order(key)[1:]:
+            member = await self._member(index, place)
+            if not member.down:
+                return member, False
+        raise NodesUnreachable(
+            f"no node of the cache answers for key {key!r}: start one of "
+            f"{', '.join(node.name for node in self._nodes)}",
+            key,
+        )
+
+    async def owner(self, key: str, place: str) -> Member:
+        """Who has a key when all nodes serve."""
+        return await self._member(self._ring.owner(key), place)
+
+    async def _member(self, index: int, place: str) -> Member:
+        node = self._nodes[index]
+        shard = ""
+        if isinstance(node.server, redis.RedisCluster):
+            shard = _shard(node.server, place)
+        elif isinstance(node.server, redis.asyncio.RedisCluster):
+            await node.server.initialize()
+            shard = _shard(node.server, place)
+        try:
+            return self._members[index, shard]
+        except KeyError:
+            return self._make(index, shard)
+
+    def _make(self, index: int, shard: str) -> Member:
+        node = self._nodes[index]
+        name = f"{node.name} {shard}".strip()
+        hub = self._hub_of(node, shard)
+        made = Member(name, hub, self._timeout, self._on_death, bool(shard))
+        return self._members.setdefault((index, shard), made)
