@@ -1,7 +1,7 @@
 """distlock: a fenced lease, an exactly-once pipeline and a compute-once cache on Redis or Valkey.
 
-`Lease` and `Cache`, and their twins for asyncio, are for any program. `python app_start.py` (or `distlock`) is the
-application; `distlock.Message` is what a handler's function receives.
+`Lease`, `Cache` and their twins for asyncio are for any program. `python app_start.py` (or
+`distlock`) is the application; `distlock.Message` is what a handler's function receives.
 """
 
 from typing import TYPE_CHECKING, Any
