@@ -120,7 +120,7 @@ class Claiming(Computing):
             force = 2 if refresh else 0
             while call.left > 0:
                 if look.flying and not force:
-                    await waiting.listen(io, look.flying)
+                    await waiting.listen(io, look.flying, call.left)
                 began = time.monotonic()
                 answer = await self._ask(io, call, member, flight, look, force)
                 if answer[0] == TAKEN:
@@ -149,7 +149,8 @@ class Claiming(Computing):
     ) -> Any:
         """Send one claim; one that is cut short is undone."""
         try:
-            connections = await member.hub.presence(self._options.node_timeout)
+            patience = min(self._options.node_timeout, max(call.left, 0.01))
+            connections = await member.hub.presence(patience)
         except RedisError:
             connections = ""
         ttl = round(self._options.ttl * 1000)

@@ -232,56 +232,55 @@ class CacheCore(Claiming):
     async def _peek(self, key: str, default: Any) -> Any:
         """The value that is there, or the default; nothing is computed."""
         call = self._begin(key, _no_getter, PEEK)
-        try:
-            while True:
-                try:
-                    member, _ = await self._nodes.of(key, call.keys[0])
-                    look = await self._look(call, member)
-                    break
-                except MemberDown:
-                    continue
-        except NodesUnreachable:
-            if self._options.on_outage == "raise":
-                raise
-            return default
-        found = self._judge(key, look)
-        if found is None or found.failure is not None or (found.stale and not look.fresh):
-            return default
-        return found.value
+        while call.left > 0:
+            try:
+                member, _ = await self._nodes.of(key, call.keys[0])
+                look = await self._look(call, member)
+            except MemberDown:
+                continue
+            except NodesUnreachable:
+                if self._options.on_outage == "raise":
+                    raise
+                break
+            found = self._judge(key, look)
+            good = found and found.failure is None and (look.fresh or not found.stale)
+            return found.value if found and good else default
+        return default
 
     async def _get_many(
         self, keys: Sequence[str], getter: Callable[[str], Any], terms: Terms
     ) -> dict[str, Any]:
         """Those that are there at one glance a node, then each of the others as `get` does."""
-        found = await self._glance(list(dict.fromkeys(keys)))
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
-        calls = [self._begin(key, partial(getter, key), terms) for key in missing]
-        made = await self._crew.each([partial(self._get, call) for call in calls])
-        found.update(zip(missing, made, strict=True))
+        calls = [self._begin(key, partial(getter, key), terms) for key in dict.fromkeys(keys)]
+        found = await self._glance(calls)
+        missing = [call for call in calls if call.key not in found]
+        made = await self._crew.each([partial(self._get, call) for call in missing])
+        found.update((call.key, value) for call, value in zip(missing, made, strict=True))
         return {key: found[key] for key in keys}
 
-    async def _glance(self, keys: list[str]) -> dict[str, Any]:
+    async def _glance(self, calls: list[Call]) -> dict[str, Any]:
         """The values that are there and say for themselves that they are good."""
         found: dict[str, Any] = {}
-        parts: dict[Member, list[str]] = {}
-        for key in keys:
+        parts: dict[Member, list[Call]] = {}
+        for call in calls:
             with suppress(NodesUnreachable):
-                member, _ = await self._nodes.of(key, self._keys.all(check_cache_key(key))[0])
-                parts.setdefault(member, []).append(key)
+                member, _ = await self._nodes.of(call.key, call.keys[0])
+                parts.setdefault(member, []).append(call)
         for member, part in parts.items():
-            with suppress(MemberDown):
-                await self._glance_at(member, part, found)
+            if not member.cluster:  # which answers for one slot at a time
+                with suppress(MemberDown):
+                    await self._glance_at(member, part, found)
         return found
 
-    async def _glance_at(self, member: Member, part: list[str], found: dict[str, Any]) -> None:
+    async def _glance_at(self, member: Member, part: list[Call], found: dict[str, Any]) -> None:
         io = member.hub.take()
         try:
-            words = [self._keys.all(key)[0] for key in part]
-            values = await member.ask(io, ("MGET", *words), math.inf)
+            words = ("MGET", *[call.keys[0] for call in part])
+            values = await member.ask(io, words, part[0].deadline)
         finally:
             member.hub.give(io)
-        for key, data in zip(part, values, strict=True):
-            value = self._judge(key, Look(data, "", True))
+        for call, data in zip(part, values, strict=True):
+            value = self._judge(call.key, Look(data, "", True))
             if value and not value.stale and value.failure is None:
                 self._counters.hits += 1
-                found[key] = value.value
+                found[call.key] = value.value

@@ -78,6 +78,7 @@ class Member:
         cluster: it is a shard of a Cluster.
 
     Attributes:
+        cluster: the same.
         down: it is left out.
         owed: keys whose value on it is to be deleted before it is used again, with an id each.
     """
@@ -96,7 +97,7 @@ class Member:
         self.owed: dict[tuple[str, ...], str] = {}
         self._timeout = timeout
         self._on_death = on_death
-        self._cluster = cluster
+        self.cluster = cluster
         self._mutex = Mutex()
         self.due = 0.0
         self.deadline = math.inf
@@ -163,7 +164,7 @@ class Member:
         """Ask it; pay what is owed; use it again."""
         self.due = time.monotonic() + PAUSE
         try:
-            if self._cluster:
+            if self.cluster:
                 await io.moved()
             await io.ask(("PING",), self._timeout)
             while self.owed:

@@ -34,14 +34,18 @@ class Waiting:
         self._topic = self._channel = ""
         self._pulse: Pulse | None = None
 
-    async def listen(self, io: IO, right: str) -> None:
-        """Hear from now on what is said to those who wait for the flight with this right."""
+    async def listen(self, io: IO, right: str, left: float) -> None:
+        """Hear from now on what is said to those who wait for the flight with this right.
+
+        Within `left` seconds; raises MemberDown when that is not possible.
+        """
         if self._topic != f"{right} ":
             self.end(io)
         self._topic, self._channel = f"{right} ", wake_channel(io.address)
-        if not await io.listen(self._channel, self._topic, self._timeout):
+        if not await io.listen(self._channel, self._topic, min(self._timeout, left)):
             error = ConnectionError("nobody can subscribe")
-            self._member.leave_out(error)
+            if left > self._timeout:
+                self._member.leave_out(error)
             raise MemberDown(f"{self._member.name}: {error}")
 
     def end(self, io: IO) -> None:
