@@ -36,6 +36,7 @@ from distlock.lease.options import Options
 from distlock.lease.term import RELEASE, RENEW, WRITE
 from distlock.scripts import Script
 from tests.conftest import ONE_KIND
+from tests.tools import Clock
 
 KEYS = Keys("t")
 THREE = KEYS.pick(["lease", "token", "line"])
@@ -136,17 +137,6 @@ class SteppingIO:
     async def turn(self, key: str, deadline: float) -> AsyncIterator[bool]:
         """See IO; a client here is alone in its process."""
         yield True
-
-
-class Clock:
-    """Everybody's clock: it stands still but for `expire`."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        """Later at each look, but not by much."""
-        self.now += 1e-6
-        return self.now
 
 
 class Wire:
@@ -534,9 +524,7 @@ def test_3_in_every_order_of_requests_one_holds_and_all_are_served_in_turn(
     record_property: Callable[[str, object], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock, tried = Clock(), 0
-    monkeypatch.setattr("distlock.lease.core.time", clock)
-    monkeypatch.setattr("distlock.lease.term.time", clock)
+    clock, tried = Clock(monkeypatch), 0
     with closing(Wire(url)) as wire:
         for programs in every:
             for _ in schedules(partial(World, wire, clock, programs, len(programs) > 2)):

@@ -36,7 +36,7 @@ from distlock.lease.options import Options
 from distlock.lease.term import RELEASE, RENEW, WRITE
 from distlock.scripts import Script
 from tests.conftest import ONE_KIND
-from tests.tools import wait_until
+from tests.tools import Clock, wait_until
 
 TTL = 60.0
 KEYS = Keys("t")
@@ -46,16 +46,6 @@ WHICH = st.integers(0, len(NAMES) - 1)
 """Which of those for whom a rule is."""
 PASSES = st.sampled_from([7.0, 22.0, 61.0])
 """Seconds that pass; no sum of them is a ttl or half of one."""
-
-
-class Clock:
-    """Everybody's clock: it stands still but for `time_passes`."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        """The time."""
-        return self.now
 
 
 class Cut(BaseException):
@@ -402,10 +392,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 def machine(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> type[LeaseMachine]:
     """The machine on a server."""
-    clock = Clock()
-    monkeypatch.setattr("distlock.lease.core.time", clock)
-    monkeypatch.setattr("distlock.lease.term.time", clock)
-    return type("Machine", (LeaseMachine,), {"server": server, "clock": clock})
+    return type("Machine", (LeaseMachine,), {"server": server, "clock": Clock(monkeypatch)})
 
 
 def check(kind: type[LeaseMachine], examples: int) -> None:

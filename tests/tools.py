@@ -1,11 +1,13 @@
-"""What several tests use: the check of promise 1, a pipeline in hand, and a bounded wait."""
+"""What several tests use: the check of promise 1, a pipeline in hand, a clock, a bounded wait."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 
 from distlock.io import SyncIO
@@ -23,6 +25,27 @@ def wait_until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.005)
     return value
+
+
+class Clock:
+    """The leases' clock in the thread that makes it: it stands still but for who sets `now`.
+
+    Other threads have the real one. A keeper that an earlier test left behind waits by that: a term
+    that went by this one would never be due, and be asked again and again without a pause.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self._thread = threading.get_ident()
+        monkeypatch.setattr("distlock.lease.core.time", self)
+        monkeypatch.setattr("distlock.lease.term.time", self)
+
+    def monotonic(self) -> float:
+        """Later at each look, but not by much."""
+        if threading.get_ident() != self._thread:
+            return time.monotonic()
+        self.now += 1e-6
+        return self.now
 
 
 def partition(client: redis.Redis, keys: Keys) -> dict[str, list[int]]:
