@@ -110,7 +110,7 @@ class Member:
             MemberDown: the node cannot serve; it is left out from now on.
             RedisError: what was asked is refused.
         """
-        return await self._twice(io, deadline, 0, lambda left: io.ask(words, left))
+        return await self._twice(io, deadline, lambda most: io.ask(words, self._timeout, most))
 
     async def run(
         self,
@@ -122,26 +122,28 @@ class Member:
         size: int = 0,
     ) -> Any:
         """Run a script in the same way; `size` bytes to send give it more time."""
+        patience = self._timeout + size / 1e7
         return await self._twice(
-            io, deadline, size, lambda left: io.attempt(script, keys, args, left)
+            io, deadline, lambda most: io.attempt(script, keys, args, patience, most)
         )
 
-    async def _twice(self, io: IO, deadline: float, size: int, send: Callable[[float], Any]) -> Any:
-        left = min(self._timeout + size / 1e7, max(deadline - time.monotonic(), 0.001))
+    async def _twice(self, io: IO, deadline: float, send: Callable[[float], Any]) -> Any:
+        """Send; a connection that breaks at once was broken before, and is opened again."""
         began = time.monotonic()
+        most = max(deadline - began, 0.001)
         try:
             try:
-                return await send(left)
+                return await send(most)
             except (ConnectionError, OSError) as error:
-                if not is_away(error) or time.monotonic() - began > left / 2:
+                if not is_away(error) or time.monotonic() - began > self._timeout / 2:
                     raise
-                return await send(left)
+                return await send(most)
         except (RedisError, OSError) as error:
             if not _cannot_serve(error):
                 raise
             if isinstance(error, MovedError):
                 await io.moved()
-            elif not isinstance(error, TimeoutError) or left >= self._timeout:
+            elif not isinstance(error, TimeoutError) or time.monotonic() < deadline:
                 self.leave_out(error)
             raise MemberDown(f"{self.name}: {error}") from error
 

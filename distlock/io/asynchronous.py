@@ -7,7 +7,6 @@ made it; what belongs to a loop ends with it.
 from __future__ import annotations
 
 import asyncio
-import builtins
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -19,7 +18,7 @@ from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
 from .base import AWAY, Argument
-from .link import Link, Mailbox, tie
+from .link import Link, Mailbox, patiently, tie
 from .route import ANSWER, AsyncRoute
 from .sending import Sending
 from .turns import AsyncTurns
@@ -45,33 +44,47 @@ class AsyncIO(Sending):
         self._lives = 0
         self._known = (0, "")
         self._mailboxes: dict[str, Mailbox] = {}
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[Link] | None = None
+        self._subscribing: dict[str, asyncio.Task[Mailbox]] = {}
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def _execute(self, *words: Argument, seconds: float = ANSWER) -> Any:
+    async def _execute(
+        self, *words: Argument, seconds: float = ANSWER, most: float | None = None
+    ) -> Any:
         link = self._link
         try:
             if link is None or link.broken:
-                async with asyncio.timeout(seconds):
-                    link = await self._connect()
-            return await link.ask(words, seconds)
-        except builtins.TimeoutError:
-            raise TimeoutError(f"no connection within {seconds:.3f} s") from None
+                link = await self._connect(seconds, most)
+            return await link.ask(words, seconds, most)
         except OSError as error:
             raise ConnectionError(str(error)) from error
 
-    async def _connect(self) -> Link:
-        async with self._opening:
-            if self._link is None or self._link.broken:
-                connection = await self._route.connection(socket_timeout=None)
-                await connection.connect()
-                self._link = Link(connection)
-                tie(self._link, self)
-                self._lives += 1
-            return self._link
+    async def _connect(self, seconds: float, most: float | None = None) -> Link:
+        """The connection of all tasks; one of them opens it for all, in some seconds."""
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(patiently(self._open(), seconds))
+            self._opening.add_done_callback(_look_at)
+        opening = self._opening
+        await asyncio.wait({opening}, timeout=2 * seconds if most is None else most)
+        if not opening.done():
+            raise TimeoutError("no connection in time")
+        return opening.result()
 
-    async def _send(self, words: Sequence[Argument], seconds: float | None) -> Any:
-        return await self._execute(*words, seconds=ANSWER if seconds is None else seconds)
+    async def _open(self) -> Link:
+        if self._link is None or self._link.broken:
+            connection = await self._route.connection(socket_timeout=None)
+            await connection.connect()
+            self._link = Link(connection)
+            tie(self._link, self)
+            self._lives += 1
+        return self._link
+
+    async def _send(
+        self, words: Sequence[Argument], seconds: float | None, most: float | None = None
+    ) -> Any:
+        return await self._execute(
+            *words, seconds=ANSWER if seconds is None else seconds, most=most
+        )
 
     async def _before_again(self, error: Exception, away: float, pause: float) -> None:
         await asyncio.sleep(pause)
@@ -105,21 +118,31 @@ class AsyncIO(Sending):
 
     async def listen(self, channel: str, topic: str = "", seconds: float = ANSWER) -> bool:
         """Subscribe, so that no wake-up after this call is missed by `wait`; see IO."""
-        async with self._opening:
-            mailbox = self._mailboxes.get(channel)
-            if mailbox is None or mailbox.broken:
-                try:
-                    async with asyncio.timeout(seconds):
-                        connection = await self._route.connection(protocol=2, socket_timeout=None)
-                        await connection.connect()
-                        mailbox = Mailbox(connection)
-                        await mailbox.open(channel)
-                except (*AWAY, OSError):
-                    return False
-                self._mailboxes[channel] = mailbox
-                tie(mailbox, self)
+        mailbox = self._mailboxes.get(channel)
+        if mailbox is None or mailbox.broken:
+            task = self._subscribing.get(channel)
+            if task is None or task.done():
+                opening = patiently(self._subscribe(channel), seconds)
+                task = self._subscribing[channel] = asyncio.create_task(opening)
+                task.add_done_callback(_look_at)
+            try:
+                mailbox = await asyncio.shield(task)
+            except (*AWAY, OSError):
+                return False
+            finally:
+                if task.done():
+                    self._subscribing.pop(channel, None)
         mailbox.expect(topic)
         return True
+
+    async def _subscribe(self, channel: str) -> Mailbox:
+        connection = await self._route.connection(protocol=2, socket_timeout=None)
+        await connection.connect()
+        mailbox = Mailbox(connection)
+        await mailbox.open(channel)
+        self._mailboxes[channel] = mailbox
+        tie(mailbox, self)
+        return mailbox
 
     async def wait(self, channel: str, seconds: float, topic: str = "") -> bytes | None:
         """Wait until something is published on the channel; see IO."""
@@ -167,7 +190,7 @@ class AsyncIO(Sending):
     async def standing(self) -> int:
         """A number that is another one once the connection broke."""
         if self._link is None or self._link.broken:
-            await self._connect()
+            await self._connect(ANSWER)
         return self._lives
 
     def close(self) -> None:
@@ -192,6 +215,7 @@ class AsyncIO(Sending):
         while not task.done():
             with suppress(asyncio.CancelledError):  # the caller raises its own when this is done
                 await asyncio.shield(task)
+        core.close()  # it may have been cancelled before it began
 
     def turn(self, key: str, deadline: float) -> AbstractAsyncContextManager[bool]:
         """Wait, in order, until nobody else of this event loop has the key."""
@@ -208,3 +232,9 @@ class AsyncIO(Sending):
         task = asyncio.create_task(call())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """See what a task raised, so that nobody complains when none who waited is there any more."""
+    if not task.cancelled():
+        task.exception()

@@ -69,13 +69,23 @@ class IO(Protocol):
     async def command(self, *words: Argument) -> Any:
         """Send one command that only reads, in the same way."""
 
-    async def ask(self, words: Sequence[Argument], seconds: float) -> Any:
-        """Send one command once; an answer that is not there after some seconds counts as lost."""
+    async def ask(
+        self, words: Sequence[Argument], seconds: float, most: float | None = None
+    ) -> Any:
+        """Send one command once; an answer counts as lost when nothing is heard for some seconds.
+
+        It is waited for no longer than `most` seconds (None: the same).
+        """
 
     async def attempt(
-        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        seconds: float,
+        most: float | None = None,
     ) -> Any:
-        """Run a script; an answer that is not there after some seconds counts as lost."""
+        """Run a script in the same way."""
 
     async def replicated(
         self,

@@ -95,7 +95,14 @@ class Threads:
 
     async def call(self, function: Callable[[], Any], thread: bool) -> Any:
         """Call a user's function here: whoever asks is a thread for it already."""
-        return function()
+        made = function()
+        if inspect.iscoroutine(made):
+            made.close()
+            raise UsageError(
+                f"{function!r} gave a coroutine, which nothing here awaits: use the "
+                "twin for asyncio, AsyncCache, or give a plain function"
+            )
+        return made
 
     async def each(self, cores: Sequence[Core]) -> list[Any]:
         """Run cores one after the other."""

@@ -226,10 +226,7 @@ class AsyncHub:
                 now, due = time.monotonic(), schedule.next()
                 idle = min(idle, now + IDLE) if due == math.inf else math.inf
                 if due <= now:
-                    kept, until = schedule.pop()
-                    await look_after(kept, io, until)
-                    if kept.kept and kept.due < kept.scheduled:
-                        schedule.push(kept)
+                    await self._look_after_all(io, now)
                     continue
                 if now >= idle:
                     break
@@ -241,6 +238,16 @@ class AsyncHub:
                 self._wakes = 0.0  # at work: what comes now is seen before the next wait
         finally:
             io.close()
+
+    async def _look_after_all(self, io: AsyncIO, now: float) -> None:
+        """Look after all that is due, at the same time: a turn of a busy loop may take long."""
+        due = []
+        while self._schedule.next() <= now:
+            due.append(self._schedule.pop())
+        await asyncio.gather(*[look_after(kept, io, until) for kept, until in due])
+        for kept, _ in due:
+            if kept.kept and kept.due < kept.scheduled:
+                self._schedule.push(kept)
 
 
 def _after_fork() -> None:

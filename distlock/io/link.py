@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 from redis.exceptions import (
@@ -31,6 +31,8 @@ from .base import Argument
 
 PACK: Callable[..., bytes] = hiredis.pack_command
 CLOSED = ConnectionError("the connection was closed")
+SLICES = 5
+T = TypeVar("T")
 _readers: set[asyncio.Task[None]] = set()
 
 
@@ -64,29 +66,30 @@ class Link:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._due: deque[asyncio.Future[Any]] = deque()
+        self._heard = 0
         self._loop = asyncio.get_running_loop()
         self.broken = False
         self._reader = _held(self._read())
 
-    async def ask(self, words: tuple[Argument, ...], seconds: float) -> Any:
+    async def ask(
+        self, words: tuple[Argument, ...], seconds: float, most: float | None = None
+    ) -> Any:
         """Send one command and return its answer.
 
-        One that is not there after some seconds counts as lost: the connection is closed.
+        When nothing at all was heard for some seconds, the connection is closed, and its answers
+        count as lost. This one is not waited for any longer than `most` seconds (None: the same).
         """
         if self.broken:
             raise CLOSED
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._due.append(answer)
-        timer = self._loop.call_later(seconds, self._give_up, seconds)
+        watch = _Watch(self, answer, seconds, most)
         try:
             packed = (PACK(words),)
             await self._connection.send_packed_command(packed, check_health=False)
             return await answer
         finally:
-            timer.cancel()
-
-    def _give_up(self, seconds: float) -> None:
-        self.close(TimeoutError(f"no answer within {seconds:.3f} s"))
+            watch.end()
 
     def close(self, error: Exception = CLOSED) -> None:
         """Close it; every request that has no answer yet fails with the error."""
@@ -105,6 +108,7 @@ class Link:
         try:
             while True:
                 answer = await self._answer()
+                self._heard += 1
                 future = self._due.popleft()
                 if future.done():
                     continue
@@ -123,6 +127,64 @@ class Link:
             return await self._connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
             return error
+
+
+class _Watch:
+    """The watch over one request.
+
+    Time is counted in slices, of which each needs a turn of the event loop: when the loop is busy
+    with something else, it is not the server that is silent.
+    """
+
+    __slots__ = ("_answer", "_heard", "_link", "_quiet", "_slice", "_strict", "_timer", "_until")
+
+    def __init__(
+        self, link: Link, answer: asyncio.Future[Any], seconds: float, most: float | None
+    ) -> None:
+        self._link = link
+        self._answer = answer
+        self._heard = link._heard
+        self._quiet = 0
+        self._slice = seconds / SLICES
+        self._strict = most is not None
+        self._until = link._loop.time() + (seconds if most is None else most)
+        self._set()
+
+    def _set(self) -> None:
+        left = self._until - self._link._loop.time()
+        wait = min(self._slice, left) if left > 0 else self._slice
+        self._timer = self._link._loop.call_later(wait, self._look)
+
+    def _look(self) -> None:
+        heard = self._link._heard != self._heard
+        self._quiet = 0 if heard else self._quiet + 1
+        self._heard = self._link._heard
+        self._strict = self._strict or heard
+        if self._quiet >= SLICES:
+            silence = self._slice * SLICES
+            self._link.close(TimeoutError(f"nothing was heard for {silence:.3f} s"))
+        elif self._strict and self._link._loop.time() >= self._until:
+            if not self._answer.done():
+                self._answer.set_exception(TimeoutError("no answer in time"))
+        else:
+            self._set()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+
+async def patiently(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Run something that waits for a server, in slices as above; else redis-py's TimeoutError."""
+    task = asyncio.create_task(work)
+    try:
+        for _ in range(SLICES):
+            await asyncio.wait({task}, timeout=seconds / SLICES)
+            if task.done():
+                return task.result()
+        raise TimeoutError(f"no connection within {seconds:.3f} s")
+    finally:
+        task.cancel()
 
 
 class Mailbox:

@@ -71,10 +71,11 @@ class Schedule:
         return self._dropped if self._dropped > time.monotonic() else math.inf
 
     def pop(self) -> tuple[Kept, float]:
-        """Take what is due first, and the first deadline of all."""
+        """Take what is due first, and the first deadline of those that come next."""
         kept = heapq.heappop(self._heap)[2]
         kept.scheduled = math.inf
-        others = (other.deadline for _, _, other in self._heap if other.kept)
+        soon = itertools.islice(self._heap, 64)  # of thousands, the others would take long
+        others = (other.deadline for _, _, other in soon if other.kept)
         return kept, min(others, default=math.inf)
 
 

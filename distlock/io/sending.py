@@ -33,8 +33,10 @@ class Sending:
         self.patience = patience
         self.resent = 0
 
-    async def _send(self, words: Sequence[Argument], seconds: float | None) -> Any:
-        """Send one command once and return its answer, within some seconds, if given."""
+    async def _send(
+        self, words: Sequence[Argument], seconds: float | None, most: float | None = None
+    ) -> Any:
+        """Send one command once and return its answer, within some seconds, if given; see ask."""
         raise NotImplementedError
 
     async def _before_again(self, error: Exception, away: float, pause: float) -> None:
@@ -107,16 +109,29 @@ class Sending:
                 self._after_again(time.monotonic() - began)
             return answer
 
-    async def ask(self, words: Sequence[Argument], seconds: float) -> Any:
-        """Send one command once; an answer that is not there after some seconds counts as lost."""
-        return await self._send(words, seconds)
+    async def ask(
+        self, words: Sequence[Argument], seconds: float, most: float | None = None
+    ) -> Any:
+        """Send one command once; an answer counts as lost when nothing is heard for some seconds.
+
+        Args:
+            words: of the command.
+            seconds: of silence.
+            most: seconds for which this answer is waited for at most; None: the same.
+        """
+        return await self._send(words, seconds, most)
 
     async def attempt(
-        self, script: Script, keys: Sequence[str], args: Sequence[Argument], seconds: float
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        seconds: float,
+        most: float | None = None,
     ) -> Any:
-        """Run a script; an answer that is not there after some seconds counts as lost."""
+        """Run a script in the same way."""
         words = (script.sha, len(keys), *keys, *args)
         try:
-            return await self._send(("EVALSHA", *words), seconds)
+            return await self._send(("EVALSHA", *words), seconds, most)
         except NoScriptError:
-            return await self._send(("EVAL", script.text, *words[1:]), seconds)
+            return await self._send(("EVAL", script.text, *words[1:]), seconds, most)

@@ -124,7 +124,11 @@ class SyncIO(Stopping, Sending):
         self._used = now
         return connection
 
-    async def _send(self, words: Sequence[Argument], seconds: float | None) -> Any:
+    async def _send(
+        self, words: Sequence[Argument], seconds: float | None, most: float | None = None
+    ) -> Any:
+        if seconds is not None and most is not None:
+            seconds = min(seconds, most)
         return self._execute(*words, seconds=seconds)
 
     async def _before_again(self, error: Exception, away: float, pause: float) -> None:
