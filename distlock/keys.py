@@ -95,6 +95,10 @@ class CacheKeys:
         one), waiters (a set: who is called when the flight lands), watch (there is a watcher)."""
         return [f"{self.values}{key}}}", *[f"{prefix}{key}}}" for prefix in self._others]]
 
+    def put(self, key: str) -> list[str]:
+        """Value, flight, fresh, and done (a set: the ids of what was set or deleted)."""
+        return [*self.all(key)[:3], f"distlock:done:{{{self.name}:{key}}}"]
+
     def counted(self, process: str) -> str:
         """The number of the last addition to the counters by one process."""
         return f"{self.counters}:{process}"

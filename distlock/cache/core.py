@@ -184,7 +184,7 @@ class CacheCore(Claiming):
 
     async def _put(self, key: str, data: bytes, expire: float, stale: float, strict: bool) -> bool:
         """Set a value, or delete it (expire 0); whether its owner did so."""
-        keys, id = self._keys.all(check_cache_key(key))[:3], secrets.token_hex(8)
+        keys, id = self._keys.put(check_cache_key(key)), secrets.token_hex(8)
         while True:
             owner = await self._nodes.owner(key, keys[0])
             try:

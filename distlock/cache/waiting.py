@@ -68,7 +68,7 @@ class Waiting:
         Returns:
             The value's bytes; b"": look again; None: the time is over; or DEAD.
         """
-        connections = " ".join(flight.split()[3:5])
+        connections = " ".join(flight.split()[2:4])
         if not watch or not connections:
             return await io.wait(self._channel, end - time.monotonic(), self._topic)
         self._pulse = self._pulse or Pulse(io, self._timeout)

@@ -1,6 +1,6 @@
 -- What has ended is remembered for a minute, so that a late copy of a request finds it and does nothing.
-local function ended(right, last)
-  redis.call('SET', KEYS[2], '-' .. right .. ' ' .. last .. ' 0', 'PX', 60000)
+local function ended(id)
+  redis.call('SET', KEYS[2], '-' .. id .. ' 0', 'PX', 60000)
 end
 -- Keep a value for `expire` ms, and then as a stale one for `stale` ms more.
 local function keep(value, expire, stale)

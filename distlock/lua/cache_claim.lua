@@ -6,7 +6,7 @@
 -- ARGV: right ttl(ms) connections seen force(0|1|2) address
 -- RETURNS: {0, value, flight, fresh} changed | {1} taken | {2, ms left, 1 to watch} wait
 local value, fresh, watched = unpack(redis.call('MGET', KEYS[1], KEYS[3], KEYS[5]))
-local words, right, last, ttl = flight()
+local words, right, ttl = flight()
 if right == ARGV[1] then return {1} end
 if words ~= ARGV[4] then return {0, value, words, fresh} end
 local alive = right and string.sub(right, 1, 1) ~= '-'
@@ -19,6 +19,6 @@ if alive and ARGV[5] == '0' then
   return {2, math.min(left, ttl), watched == right and 0 or 1}
 end
 local waiters = ARGV[5] == '1' and redis.call('SMEMBERS', KEYS[4]) or {}
-redis.call('SET', KEYS[2], table.concat({ARGV[1], last, ARGV[2], ARGV[3]}, ' '), 'PX', ARGV[2])
+redis.call('SET', KEYS[2], table.concat({ARGV[1], ARGV[2], ARGV[3]}, ' '), 'PX', ARGV[2])
 wake(waiters, right, '')
 return {1}

@@ -4,10 +4,10 @@
 -- KEYS: value flight fresh waiters
 -- ARGV: right value expire(ms, 0 to keep nothing) stale(ms)
 -- RETURNS: 1 the right was the caller's, 0 it has gone on: nothing is kept
-local _, right, last = flight()
+local _, right = flight()
 local waiters, mine = redis.call('SMEMBERS', KEYS[4]), right == ARGV[1]
 if mine then
-  ended(right, last)
+  ended(right)
   if ARGV[3] ~= '0' then keep(ARGV[2], ARGV[3], ARGV[4]) end
 end
 wake(waiters, ARGV[1], #ARGV[2] > 65536 and '' or ARGV[2])
