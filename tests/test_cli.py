@@ -697,6 +697,18 @@ def test_a_copy_on_a_terminal_shows_its_role_and_progress(url: str) -> None:
 
 
 @ONE_KIND
+def test_a_picture_is_drawn_4_times_a_second_at_most_however_much_is_printed(url: str) -> None:
+    chatty = ("--handle", "tests.work_for_tests:chatty", "--sleep", "0.01")
+    code, shown = on_terminal("--messages", "150", *chatty, "--url", url, COLUMNS="40")
+    assert code == 0
+    assert re.findall(r"handled (\d+)\r\n", shown) == [str(id) for id in range(1, 151)]
+    assert "generating from message 1 on\r\n" in shown  # longer than the terminal is wide
+    took = re.search(r"in (\d+\.\d) s", shown.splitlines()[-1])
+    assert took
+    assert 3 < shown.count("in hand") < 4 * float(took[1]) + 3
+
+
+@ONE_KIND
 def test_no_color_leaves_out_every_colour(run: Run, url: str) -> None:
     good(run(f"--messages 5 --name failed {FAILING}"))
     colour = r"\x1b\[(?:\d+;)*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;\d+)*m"
