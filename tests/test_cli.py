@@ -802,6 +802,21 @@ def test_the_demo_uses_no_server_of_the_users_even_if_the_environment_names_one(
     assert shown == [(7, True)]
 
 
+@pytest.mark.parametrize(
+    ("messages", "killed"), [(1, set()), (12, {"generator killed", "handler killed"})]
+)
+def test_a_demo_of_few_messages_kills_while_there_is_time_and_never_after_the_end(
+    messages: int, killed: set[str]
+) -> None:
+    command = [*PROGRAM, "demo", "--json", "--messages", str(messages)]
+    environment = {**os.environ, "REDIS_URL": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done
+    told = json.loads(done.stdout)
+    assert killed <= set(told["marks"])
+    assert ("server killed" in told["marks"]) == bool(killed)
+
+
 def test_help_and_version_ask_no_server_and_start_none(embedded_home: Path) -> None:
     home = {"DISTLOCK_HOME": str(embedded_home), "REDIS_URL": ""}
     for line in ("--help", "--version", "status --help"):
