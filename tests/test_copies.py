@@ -526,6 +526,21 @@ def test_a_server_that_stays_away_ends_a_copy_with_one_line_and_exit_3(
     assert "Traceback" not in said
 
 
+def test_a_server_that_is_frozen_ends_a_copy_when_its_patience_is_over(
+    copy: Start, mortal: Server
+) -> None:
+    options = ("--messages", "100", "--interval", "0.1", "--patience", "1", "--ttl", "60")
+    process = copy(*options, REDIS_URL=mortal.url)
+    with redis.Redis.from_url(mortal.url) as client:
+        wait_until(lambda: client.exists(KEYS.sequence))
+    mortal.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 3
+    assert "away for 1 s" in said.splitlines()[-1]
+    assert time.monotonic() - began < 4  # the patience, 0.5 s for the lease, and the exit
+
+
 def test_ctrl_c_while_the_server_is_away_ends_a_copy_at_once(copy: Start, mortal: Server) -> None:
     process = copy("--messages", "100", "--interval", "0.1", REDIS_URL=mortal.url)
     with redis.Redis.from_url(mortal.url) as client:

@@ -65,7 +65,7 @@ class SyncIO(Stopping, Sending):
         self._connection: Any = None
         self._used = 0.0
         self._owed = 0
-        self._answer = self._connecting = ANSWER
+        self._connecting = ANSWER
         self._lives = 0
         self._known = (0, "")
         self._pid = os.getpid()
@@ -167,7 +167,7 @@ class SyncIO(Stopping, Sending):
         if channel in self._ears:
             return True
         try:
-            self._ears[channel] = Ear(self._route, channel, seconds)
+            self._ears[channel] = Ear(self._route, channel, min(seconds, self._answer))
         except AWAY:
             return False
         return True
