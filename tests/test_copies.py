@@ -239,10 +239,11 @@ def test_8_a_generator_whose_source_is_slow_hands_its_lease_on_at_once_too(
 ) -> None:
     source = f"tests.work_for_tests:two_and_then_none_for_long{face}"
     process = copy("--messages", "100", "--generate", source, "--ttl", "30")
-    wait_until(lambda: watch.status().sequence == 1)
+    wait_until(lambda: watch.status().sequence == 2)  # both, although the third has begun
     process.terminate()
     summary = end(process, seconds=5)
     assert not summary["done"]
+    assert summary["copy"]["generated"] == 2
     assert summary["messages"] == 100  # the job did not shrink
     assert watch.generator() == ""
 
