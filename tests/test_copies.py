@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -621,6 +622,25 @@ def test_whatever_a_handler_raises_fails_its_message_and_not_the_copy(
 def test_large_results_are_settled_before_they_pile_up(copy: Start, watch: Watch) -> None:
     end(copy("--messages", "300", "--handle", "tests.work_for_tests:large", "--batch", "1000"))
     assert len(partition(watch.client, KEYS)["store"]) == 300
+
+
+def test_a_long_line_is_held_three_times_at_most(url: str, tmp_path: Path) -> None:
+    with (tmp_path / "long").open("wb") as file:
+        for _ in range(8):
+            file.write(b"x" * 16 * 2**20 + b"\n")
+    code = """if True:
+        import re, sys
+        from distlock import cli
+        try:
+            cli.main()
+        finally:
+            print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+    """
+    command = [sys.executable, "-c", code, "--input", str(tmp_path / "long")]
+    environment = {**os.environ, "REDIS_URL": url}
+    said = subprocess.check_output(command, env=environment, cwd=ROOT, text=True)
+    assert "done: 8 messages, 8 stored" in said
+    assert int(said.split()[-1]) < 110_000  # kB; 37,000 of them for the program itself
 
 
 def test_a_process_that_a_handler_forks_is_no_copy(copy: Start, watch: Watch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from distlock.errors import GeneratorFailed, UsageError
 from distlock.io import Caller, SyncIO, run
+from distlock.io.sync import LONG, PACK, _packed
 from distlock.keys import BUCKET, Keys
 from distlock.message import Message
 from distlock.pipeline import ErrorRecord, Job, Outcome, Verifier, report
@@ -277,3 +278,16 @@ def test_errors_are_read_page_by_page_taken_and_retried(fake_io: SyncIO) -> None
     assert pipe.records.retry(1, last) == (last + 1, 0)
     assert fake_io.client.llen(pipe.keys.queue) == 490
     assert fake_io.client.lrange(pipe.keys.queue, 0, 0) == [b"11:1:x"]
+
+
+def test_a_command_with_long_words_is_sent_as_any_other() -> None:
+    long = b"x" * (LONG + 1)
+    for words in (
+        ("GET", b"a"),
+        ("SET", "ä", long),
+        ("EVALSHA", 7, long, long, "", b"\r\n", -1),
+        (long,),
+        (*range(100), long),
+    ):
+        assert b"".join(_packed(words)) == PACK(words)
+    assert any(piece is long for piece in _packed(("SET", "a", long)))
