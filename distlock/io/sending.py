@@ -90,7 +90,8 @@ class Sending:
         error: RedisError | None = None,
     ) -> Any:
         pause, away = 0.02, 0.0
-        patience = LAST if self._spent else patience
+        if self._spent:
+            patience = LAST if patience is None else min(LAST, patience)
         most = self.patience if patience is None else patience
         while True:
             if error:
