@@ -118,7 +118,10 @@ class FileSource:
             GeneratorFailed: the file changed, or cannot be read any more.
         """
         with self._again() as file:
-            number = sum(1 for _ in self._lines(file))
+            number = 0
+            for line in self._lines(file):
+                number += 1
+                del line  # here, too
             self._check(file)
             return number
 
@@ -138,23 +141,27 @@ class FileSource:
         number, most = 0, self._max_body + 2  # one more than fits, and the newline
         while line := file.readline(most):
             number += 1
-            body = line[:-1] if line.endswith(b"\n") else line
-            if len(body) > self._max_body:
+            line = line.removesuffix(b"\n")
+            if len(line) > self._max_body:
                 raise UsageError(
                     f"--input {self._path}: line {number} is longer than --max-body "
                     f"({self._max_body} bytes): raise it or split the line"
                 )
-            yield body
+            yield line
+            del line  # else a long one would be held while the next one is read
 
     def bodies(self, start: int) -> Iterator[bytes]:
         """The lines from number `start` on; raises like `count`."""
         with self._again() as file:
             lines = itertools.islice(self._lines(file), start - 1, None)
-            page = [b""]
-            while page:
+            more = True
+            while more:
                 page = _page(lines)
                 self._check(file)  # at the end, too: a file cut short ends early
-                yield from page
+                more = bool(page)
+                page.reverse()
+                while page:
+                    yield page.pop()
 
 
 def _page(lines: Iterator[bytes]) -> list[bytes]:

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .text import harmless
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from .lease import Holder
+    from .live import Steady
     from .pipeline import ErrorRecord, Status, Verdict
 
 
@@ -51,7 +52,7 @@ class View:
     def __init__(self, as_json: bool, copy: str = "") -> None:
         self._as_json = as_json
         self.copy = copy
-        self._console: Console | None = None
+        self._live: Steady | None = None
 
     def say(self, kind: str, text: str, /, **numbers: Any) -> None:
         """Print one event; see worker.Say."""
@@ -61,8 +62,8 @@ class View:
             print(json.dumps(event), file=sys.stderr, flush=True)
             return
         line = f"{time.strftime('%H:%M:%S')} {harmless(text)}"
-        if self._console:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if self._live:
+            self._live.above(line)
         else:
             print(line, file=sys.stderr, flush=True)
 
@@ -73,21 +74,15 @@ class View:
             yield
             return
         from rich.console import Console
-        from rich.live import Live
+
+        from .live import Steady
 
         console = Console(stderr=True)
-        with Live(
-            get_renderable=make().draw,
-            console=console,
-            refresh_per_second=4,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-        ):
-            self._console = console
+        with Steady(console, make().draw, stdout=sys.stdout.isatty()) as self._live:
             try:
                 yield
             finally:
-                self._console = None
+                self._live = None
 
 
 class Drawing(Protocol):

@@ -697,6 +697,18 @@ def test_a_copy_on_a_terminal_shows_its_role_and_progress(url: str) -> None:
 
 
 @ONE_KIND
+def test_a_picture_is_drawn_4_times_a_second_at_most_however_much_is_printed(url: str) -> None:
+    chatty = ("--handle", "tests.work_for_tests:chatty", "--sleep", "0.01")
+    code, shown = on_terminal("--messages", "150", *chatty, "--url", url, COLUMNS="40")
+    assert code == 0
+    assert re.findall(r"handled (\d+)\r\n", shown) == [str(id) for id in range(1, 151)]
+    assert "generating from message 1 on\r\n" in shown  # longer than the terminal is wide
+    took = re.search(r"in (\d+\.\d) s", shown.splitlines()[-1])
+    assert took
+    assert 3 < shown.count("in hand") < 4 * float(took[1]) + 3
+
+
+@ONE_KIND
 def test_no_color_leaves_out_every_colour(run: Run, url: str) -> None:
     good(run(f"--messages 5 --name failed {FAILING}"))
     colour = r"\x1b\[(?:\d+;)*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;\d+)*m"
@@ -788,6 +800,21 @@ def test_the_demo_uses_no_server_of_the_users_even_if_the_environment_names_one(
     monkeypatch.setattr("distlock.demo.show", lambda *what: shown.append(what))
     good(program("--json", "demo", "--messages", "7"))
     assert shown == [(7, True)]
+
+
+@pytest.mark.parametrize(
+    ("messages", "killed"), [(1, set()), (12, {"generator killed", "handler killed"})]
+)
+def test_a_demo_of_few_messages_kills_while_there_is_time_and_never_after_the_end(
+    messages: int, killed: set[str]
+) -> None:
+    command = [*PROGRAM, "demo", "--json", "--messages", str(messages)]
+    environment = {**os.environ, "REDIS_URL": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done
+    told = json.loads(done.stdout)
+    assert killed <= set(told["marks"])
+    assert ("server killed" in told["marks"]) == bool(killed)
 
 
 def test_help_and_version_ask_no_server_and_start_none(embedded_home: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,10 +240,11 @@ def test_8_a_generator_whose_source_is_slow_hands_its_lease_on_at_once_too(
 ) -> None:
     source = f"tests.work_for_tests:two_and_then_none_for_long{face}"
     process = copy("--messages", "100", "--generate", source, "--ttl", "30")
-    wait_until(lambda: watch.status().sequence == 1)
+    wait_until(lambda: watch.status().sequence == 2)  # both, although the third has begun
     process.terminate()
     summary = end(process, seconds=5)
     assert not summary["done"]
+    assert summary["copy"]["generated"] == 2
     assert summary["messages"] == 100  # the job did not shrink
     assert watch.generator() == ""
 
@@ -526,6 +528,21 @@ def test_a_server_that_stays_away_ends_a_copy_with_one_line_and_exit_3(
     assert "Traceback" not in said
 
 
+def test_a_server_that_is_frozen_ends_a_copy_when_its_patience_is_over(
+    copy: Start, mortal: Server
+) -> None:
+    options = ("--messages", "100", "--interval", "0.1", "--patience", "1", "--ttl", "60")
+    process = copy(*options, REDIS_URL=mortal.url)
+    with redis.Redis.from_url(mortal.url) as client:
+        wait_until(lambda: client.exists(KEYS.sequence))
+    mortal.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 3
+    assert "away for 1 s" in said.splitlines()[-1]
+    assert time.monotonic() - began < 4  # the patience, 0.5 s for the lease, and the exit
+
+
 def test_ctrl_c_while_the_server_is_away_ends_a_copy_at_once(copy: Start, mortal: Server) -> None:
     process = copy("--messages", "100", "--interval", "0.1", REDIS_URL=mortal.url)
     with redis.Redis.from_url(mortal.url) as client:
@@ -605,6 +622,25 @@ def test_whatever_a_handler_raises_fails_its_message_and_not_the_copy(
 def test_large_results_are_settled_before_they_pile_up(copy: Start, watch: Watch) -> None:
     end(copy("--messages", "300", "--handle", "tests.work_for_tests:large", "--batch", "1000"))
     assert len(partition(watch.client, KEYS)["store"]) == 300
+
+
+def test_a_long_line_is_held_three_times_at_most(url: str, tmp_path: Path) -> None:
+    with (tmp_path / "long").open("wb") as file:
+        for _ in range(8):
+            file.write(b"x" * 16 * 2**20 + b"\n")
+    code = """if True:
+        import re, sys
+        from distlock import cli
+        try:
+            cli.main()
+        finally:
+            print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+    """
+    command = [sys.executable, "-c", code, "--input", str(tmp_path / "long")]
+    environment = {**os.environ, "REDIS_URL": url}
+    said = subprocess.check_output(command, env=environment, cwd=ROOT, text=True)
+    assert "done: 8 messages, 8 stored" in said
+    assert int(said.split()[-1]) < 110_000  # kB; 37,000 of them for the program itself
 
 
 def test_a_process_that_a_handler_forks_is_no_copy(copy: Start, watch: Watch) -> None:

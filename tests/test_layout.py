@@ -22,6 +22,7 @@ LAYERS = [
     {"pipeline", "source", "place"},
     {"work", "command"},
     {"worker"},
+    {"live"},
     {"view"},
     {"picture"},
     {"options", "demo"},

@@ -6,6 +6,7 @@ processes that are really killed, and `test_bad_input.py` has promise 11.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -107,6 +108,68 @@ def test_1_verify_names_what_is_lost_stored_twice_and_foreign(io: SyncIO) -> Non
     for text in ("17: nowhere", "4321: in store and queue", "junk", "9999", "3 in store:1"):
         assert text in said
     assert not verdict.good
+
+
+def test_1_verify_looks_into_temps_of_nobody_and_buckets_beyond_the_sequence(io: SyncIO) -> None:
+    pipe = Pipe(io, messages=10)
+    pipe.generator.publish(1, [b"x"] * 10)
+    handler = pipe.handler("a")
+    handler.exchange(settle(handler.exchange(Outcome(), 4)), 1)
+    temp, store = pipe.keys.temp, pipe.keys.store
+    io.client.hset(temp("ghost"), mapping={"#": "1-1/2", "3": "3:1:x", "77": "77:1:x"})
+    io.client.rename(temp("a"), temp("renamed"))
+    io.client.hset(store(99), mapping={"405504": "x", "6": "x"})
+    io.client.hset(pipe.keys.prefix + "store:00", "7", "x")
+    io.client.rpush(temp("list"), "8:1:x")
+    io.client.hset("distlock:{other}:temp:ghost", "3", "3:1:x")
+    verdict = Verifier(io, pipe.keys).verify()
+    assert (verdict.lost, verdict.twice, verdict.foreign) == (0, 1, 6)
+    said = " | ".join(verdict.examples)
+    for text in (
+        "3: in store and temp:ghost",
+        "5: in temp:renamed, which is no handler's",
+        "b'77': in temp:ghost",
+        "b'405504': in store:99",
+        "6 in store:99",
+        "7 in store:00",
+        "temp:list: a list",
+    ):
+        assert text in said
+
+
+def test_1_verify_raises_no_false_alarm_while_handlers_come_and_go(io: SyncIO, url: str) -> None:
+    pipe = Pipe(io, messages=9000)
+    dice, alive, published = random.Random(1), dict[str, Handler](), 0
+
+    class Coming(SyncIO):
+        """Before each request a handler joins and claims, or settles and leaves; buckets begin."""
+
+        async def command(self, *words: Argument) -> Any:
+            step()
+            if words[0] == "SCAN":  # this one was not known before, and stays
+                pipe.handler(f"late{next(late)}").exchange(Outcome(), 3)
+            return await super().command(*words)
+
+        async def call(self, *words: Any) -> Any:
+            step()
+            return await super().call(*words)
+
+    def step() -> None:
+        nonlocal published
+        if published < 9000:
+            published = pipe.generator.publish(published + 1, [b"x"] * 50).sequence
+        if (name := dice.choice("abcdefgh")) in alive:
+            handler = alive.pop(name)
+            handler.exchange(settle(handler.exchange(hands.pop(name), 30)), 0)
+        else:
+            alive[name] = pipe.handler(name)
+            hands[name] = settle(alive[name].exchange(Outcome(), 30))
+
+    hands, late = dict[str, Outcome](), itertools.count()
+    with redis.Redis.from_url(url) as client:
+        for _ in range(15):
+            verdict = Verifier(Coming(client, patience=0), pipe.keys).verify()
+            assert verdict.good, verdict
 
 
 def test_1_verify_raises_no_false_alarm_while_messages_move(io: SyncIO, url: str) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError
 
-from distlock.errors import GeneratorFailed, UsageError
-from distlock.io import Caller, SyncIO, run
+from distlock.errors import GeneratorFailed, ServerUnreachable, UsageError
+from distlock.io import Argument, Caller, SyncIO, run
+from distlock.io.sync import LONG, PACK, _packed
 from distlock.keys import BUCKET, Keys
 from distlock.message import Message
 from distlock.pipeline import ErrorRecord, Job, Outcome, Verifier, report
+from distlock.scripts import script
 from distlock.source import FileSource, RandomSource, load
 from distlock.text import harmless, mask
 from distlock.work import encode, work
@@ -277,3 +282,44 @@ def test_errors_are_read_page_by_page_taken_and_retried(fake_io: SyncIO) -> None
     assert pipe.records.retry(1, last) == (last + 1, 0)
     assert fake_io.client.llen(pipe.keys.queue) == 490
     assert fake_io.client.lrange(pipe.keys.queue, 0, 0) == [b"11:1:x"]
+
+
+def test_a_command_with_long_words_is_sent_as_any_other() -> None:
+    long = b"x" * (LONG + 1)
+    for words in (
+        ("GET", b"a"),
+        ("SET", "ä", long),
+        ("EVALSHA", 7, long, long, "", b"\r\n", -1),
+        (long,),
+        (*range(100), long),
+    ):
+        assert b"".join(_packed(words)) == PACK(words)
+    assert any(piece is long for piece in _packed(("SET", "a", long)))
+
+
+def test_patience_that_is_used_up_is_there_again_once_the_server_answers(fake_io: SyncIO) -> None:
+    class Away(SyncIO):
+        """A server that is away while told so."""
+
+        away = True
+
+        async def _send(self, words: Sequence[Argument], seconds: float | None) -> Any:
+            if self.away:
+                raise ConnectionError("gone")
+            return b"here"
+
+    def asked_for(patience: float | None) -> float:
+        began = time.monotonic()
+        with pytest.raises(ServerUnreachable):
+            run(io.call(script("pipeline_ring"), ["bell"], (), patience))
+        return time.monotonic() - began
+
+    io = Away(fake_io.client, patience=0.7)
+    assert asked_for(1) >= 1  # a bound of its own uses nothing up
+    assert asked_for(None) >= 0.7
+    assert asked_for(30) < 2
+    assert asked_for(0.1) < 0.4
+    io.away = False
+    assert run(io.call(script("pipeline_ring"), ["bell"], ())) == b"here"
+    io.away = True
+    assert asked_for(None) >= 0.7

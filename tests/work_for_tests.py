@@ -146,3 +146,8 @@ async def two_and_then_none_for_long_async(start: int) -> AsyncIterator[str]:
     yield "one"
     yield "two"
     await asyncio.sleep(60)
+
+
+def chatty(message: Message) -> None:
+    """Prints a line for each message."""
+    print(f"handled {message.id}")

@@ -17,6 +17,9 @@ from ..scripts import Script
 from .base import Argument, is_away
 from .route import ANSWER
 
+LAST = 0.5
+"""Seconds for which a server is asked that has used up all patience, until it answers again."""
+
 
 class Sending:
     """What an IO is beside its connections.
@@ -25,13 +28,15 @@ class Sending:
         patience: seconds for which a silent server is waited for.
 
     Attributes:
-        patience: the same; 0 once it was used up: what is said on the way out is tried once.
+        patience: the same. Once it was used up, what is said on the way out is tried for a moment.
         resent: how many requests had to be sent again.
     """
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self.resent = 0
+        self._answer = ANSWER
+        self._spent = False
 
     async def _send(
         self, words: Sequence[Argument], seconds: float | None, most: float | None = None
@@ -64,6 +69,8 @@ class Sending:
         bound = None if patience is None else min(patience, ANSWER)
         words = (script.sha, len(keys), *keys, *args)
         whole = ("EVAL", script.text, *words[1:])
+        if self._spent:
+            return await self._persist(whole, began, patience)
         try:
             return await self._send(("EVALSHA", *words), bound)
         except NoScriptError:
@@ -83,6 +90,8 @@ class Sending:
         error: RedisError | None = None,
     ) -> Any:
         pause, away = 0.02, 0.0
+        if self._spent:
+            patience = LAST if patience is None else min(LAST, patience)
         most = self.patience if patience is None else patience
         while True:
             if error:
@@ -90,8 +99,8 @@ class Sending:
                 if not is_away(error):
                     raise error
                 if away >= most:
-                    if patience is None:
-                        self.patience = 0
+                    if patience is None and self.patience:
+                        self._spent = True
                     raise ServerUnreachable(
                         f"the server has been away for {away:.0f} s ({error}): bring it back and "
                         "start again; nothing is lost"
@@ -99,12 +108,15 @@ class Sending:
                 await self._before_again(error, away, min(pause, most - away))
                 pause = min(pause * 1.5, 0.25)
                 self.resent += 1
-            bound = None if patience is None else min(max(most - away, 0.05), ANSWER)
+            bound = None
+            if error or patience is not None:
+                bound = min(max(most - away, 0.05), self._answer if patience is None else ANSWER)
             try:
                 answer = await self._send(words, bound)
             except RedisError as failure:
                 error = failure
                 continue
+            self._spent = False
             if error:
                 self._after_again(time.monotonic() - began)
             return answer

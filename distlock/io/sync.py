@@ -34,6 +34,8 @@ from .stopping import Stopping
 from .turns import Turns
 
 PACK: Callable[..., bytes] = hiredis.pack_command
+LONG, FEW = 1 << 18, 64
+"""Bytes of a long word; words of a command in which it is looked for, as a hand ends at 1 MB."""
 
 
 class SyncIO(Stopping, Sending):
@@ -65,7 +67,7 @@ class SyncIO(Stopping, Sending):
         self._connection: Any = None
         self._used = 0.0
         self._owed = 0
-        self._answer = self._connecting = ANSWER
+        self._connecting = ANSWER
         self._lives = 0
         self._known = (0, "")
         self._pid = os.getpid()
@@ -80,7 +82,7 @@ class SyncIO(Stopping, Sending):
         looked at first, for the server may have closed it.
         """
         connection = self._open(seconds)
-        connection.send_packed_command((PACK(words),))
+        connection.send_packed_command(_packed(words))
         self._owed += 1
         return self._read(connection, self._answer if seconds is None else max(seconds, 0.001))
 
@@ -167,7 +169,7 @@ class SyncIO(Stopping, Sending):
         if channel in self._ears:
             return True
         try:
-            self._ears[channel] = Ear(self._route, channel, seconds)
+            self._ears[channel] = Ear(self._route, channel, min(seconds, self._answer))
         except AWAY:
             return False
         return True
@@ -254,6 +256,23 @@ class SyncIO(Stopping, Sending):
         self.deafen()
         if self._connection:
             self._connection.disconnect()
+
+
+def _packed(words: Sequence[Argument]) -> Sequence[bytes]:
+    """A command as it is sent; hiredis would copy a long word twice, so that goes as it is."""
+    if len(words) > FEW or not any(isinstance(word, bytes) and len(word) > LONG for word in words):
+        return (PACK(words),)
+    pieces: list[bytes] = []
+    short = b"*%d\r\n" % len(words)
+    for word in words:
+        data = word if isinstance(word, bytes) else str(word).encode()
+        short += b"$%d\r\n" % len(data)
+        if len(data) > LONG:
+            pieces += (short, data)
+            short = b"\r\n"
+        else:
+            short += data + b"\r\n"
+    return [*pieces, short]
 
 
 def _stale(connection: Any) -> bool:

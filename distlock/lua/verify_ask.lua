@@ -1,7 +1,8 @@
 -- Say at one instant where each id is. The lists are read through only when asked to.
--- KEYS: sequence handlers errors taken queue again later store [temp ...]
+-- A temp of no handler is a place by its own name.
+-- KEYS: sequence handlers errors taken queue again later store [temp ..., temps of no handler ...]
 -- ARGV: through(0|1) number(handlers) handler ... id ...
--- RETURNS: {sequence, {places of the first id, joined by spaces, ...}}, or 0 the handlers have changed
+-- RETURNS: {sequence, {{place of the first id, ...}, ...}}, or 0 the handlers have changed
 local handlers, known = redis.call('ZRANGE', KEYS[2], 0, -1), {}
 for i = 3, 2 + ARGV[2] do known[ARGV[i]] = true end
 for _, handler in ipairs(handlers) do
@@ -14,7 +15,8 @@ for i = 3 + ARGV[2], #ARGV do
   if redis.call('SISMEMBER', KEYS[4], id) == 1 then here[#here + 1] = 'taken' end
   if redis.call('HEXISTS', KEYS[8], id) == 1 then here[#here + 1] = 'store' end
   for k = 9, #KEYS do
-    if redis.call('HEXISTS', KEYS[k], id) == 1 then here[#here + 1] = 'temp' end
+    local place = k > 8 + ARGV[2] and string.match(KEYS[k], '}:(.*)$') or 'temp'
+    if redis.call('HEXISTS', KEYS[k], id) == 1 then here[#here + 1] = place end
   end
   places[id] = here
 end
@@ -31,5 +33,5 @@ if ARGV[1] == '1' then
   look('again', 'LRANGE', KEYS[6], redis.call('LLEN', KEYS[6]))
   look('later', 'ZRANGE', KEYS[7], redis.call('ZCARD', KEYS[7]))
 end
-for i = 3 + ARGV[2], #ARGV do answer[#answer + 1] = table.concat(places[ARGV[i]], ' ') end
+for i = 3 + ARGV[2], #ARGV do answer[#answer + 1] = places[ARGV[i]] end
 return {tonumber(redis.call('GET', KEYS[1]) or '0'), answer}

@@ -85,6 +85,7 @@ class Copy:
 
         def keep() -> None:
             run(self._lease.keep(self._side))
+            generating.keep(self._side)
             handling.handler.keep(self._side)
 
         try:

@@ -2,7 +2,8 @@
 
 Rules:
 
-- Messages are published many at once while the source is quick, each at once while it is slow.
+- Messages are published many at once while the source is quick, each at once while it is slow. What
+  was gathered when a quick source becomes slow is published by the thread that renews (T/6 later).
 - The lease is renewed with the publish that completes X messages; a thread does so at T/3.
 - A full queue is waited for; when no handler has lived for one ttl, the generator handles hands
   itself, still the owner, and says so.
@@ -20,7 +21,7 @@ from itertools import islice
 from redis.exceptions import RedisError
 
 from ..errors import LeaseLost, ServerUnreachable
-from ..io import Interrupted
+from ..io import Interrupted, Mutex, SyncIO
 from ..lease import Lease
 from ..pipeline import Generator, Job, Jobs, Published
 from ..source import Source
@@ -64,6 +65,11 @@ class Generating:
         self._source = source
         self._handling = handling
         self._generator = Generator(context.io, context.keys, lease, context.settings.max_queue)
+        self._publishing = Mutex()  # guards the next three
+        self._first = 1  # the id of the first message that was gathered and not published
+        self._batch: list[bytes] = []
+        self._unrenewed = 0
+        self._began = 0.0
         self._room = self._settings.max_queue
         self._alone_since = 0.0
         self._said_alone = False
@@ -82,6 +88,7 @@ class Generating:
         except LeaseLost as error:
             self._context.say("deposed", f"no longer the generator: {error}")
         finally:
+            self._start_at(0)
             self.release()
 
     def release(self) -> None:
@@ -98,29 +105,57 @@ class Generating:
         text = f"generator, with token {token}: generating from message {first} on"
         self._context.say("generator", text, token=token, first=first)
 
+    def keep(self, side: SyncIO) -> None:
+        """In the background: publish what was gathered, if the source lets it wait."""
+        if not self._batch or time.monotonic() - self._began < SLOW:
+            return
+        if self._publishing.acquire(blocking=False):  # else the thread in front is at it
+            try:
+                self._publish(Generator(side, self._context.keys, self._lease, 1))
+            except LeaseLost:
+                pass  # the thread in front learns it with its next publish
+            finally:
+                self._publishing.release()
+
+    def _publish(self, generator: Generator) -> Published | None:
+        """Publish what was gathered, if there is anything; to be called with the mutex."""
+        if not (batch := self._batch[:]):
+            return None
+        unrenewed = self._unrenewed + len(batch)
+        renew = unrenewed >= self._settings.renew_every
+        published = generator.publish(self._first, batch, renew)
+        if not published.gap:
+            self._unrenewed = 0 if renew else unrenewed
+            self._first += len(batch)
+            self._context.state.generated += len(batch)
+            del self._batch[: len(batch)]
+        return published
+
+    def _start_at(self, first: int) -> None:
+        """Forget what was gathered."""
+        with self._publishing:
+            self._first, self._batch, self._unrenewed = first, [], 0
+
     def _generate_from(self, first: int) -> int:
         """Publish the messages from id `first` on; returns the sequence when that has an end."""
-        state, unrenewed = self._context.state, 0
-        bodies = islice(self._source.bodies(first), self._job.messages - first + 1)
-        for batch in self._batches(bodies):
-            unrenewed += len(batch)
-            renew = unrenewed >= self._settings.renew_every
-            published = self._generator.publish(first, batch, renew)
-            unrenewed = 0 if renew else unrenewed
-            if published.gap:
+        self._start_at(first)
+        last = self._job.messages
+        for _ in self._gatherings(islice(self._source.bodies(first), last - first + 1)):
+            with self._publishing:
+                published = self._publish(self._generator)
+            if published and published.gap:
                 text = f"the server forgot all after message {published.sequence}: once more"
                 self._context.say("gap", text, sequence=published.sequence)
                 return published.sequence
-            first += len(batch)
-            state.generated += len(batch)
-            self._room = self._settings.max_queue - published.queue
-            if self._room <= 0 and first <= self._job.messages:
-                self._wait_for_room(published)
+            if published:
+                self._room = self._settings.max_queue - published.queue
+                if self._room <= 0 and self._first <= last:
+                    self._wait_for_room(published)
             if self._context.io.stopping:
-                return first - 1
-        if first <= self._job.messages and not self._context.io.stopping:
-            self._shrink(first - 1)
-        return first - 1
+                return self._first - 1
+        if self._first <= last and not self._context.io.stopping:
+            self._shrink(self._first - 1)
+        return self._first - 1
 
     def _shrink(self, messages: int) -> None:
         self._jobs.shrink(self._lease, messages)
@@ -128,35 +163,34 @@ class Generating:
         text = f"the source ended: the job has {messages} messages"
         self._context.say("shrunk", text, messages=messages)
 
-    def _batches(self, bodies: Iterator[bytes]) -> Iterator[list[bytes]]:
+    def _gatherings(self, bodies: Iterator[bytes]) -> Iterator[None]:
         """Gather bodies: many while they come fast, each at once while they come slowly.
 
         A signal ends the gathering at once, however slow the source is: what is not published yet
         will be generated anew.
         """
-        most, batch, late = 1, [b""], False
-        while batch:
+        most, more = 1, True
+        while more:
             try:
                 with self._context.io.interruptible():
-                    batch, late = self._gather(bodies, most)
+                    late, more = self._gather(bodies, most)
             except Interrupted:
                 return
-            if batch:
-                yield batch
+            yield
             most = self._most_next(most, late)
 
-    def _gather(self, bodies: Iterator[bytes], most: int) -> tuple[list[bytes], bool]:
-        """At most so many bodies, and whether they came slowly; none at all at the end."""
-        monotonic = time.monotonic
-        batch: list[bytes] = []
-        size, late, began = 0, False, monotonic()
+    def _gather(self, bodies: Iterator[bytes], most: int) -> tuple[bool, bool]:
+        """Gather bodies; returns whether they came slowly, and whether there may be more."""
+        monotonic, batch = time.monotonic, self._batch
+        size, began = 0, monotonic()
+        self._began = began
         for body in bodies:
             batch.append(body)
             size += len(body)
             late = monotonic() - began > SLOW
             if len(batch) >= most or late or size >= BATCH_BYTES:
-                break
-        return batch, late
+                return late, True
+        return False, False
 
     def _most_next(self, most: int, late: bool) -> int:
         """How many bodies to gather next; with an interval, the pause comes here."""

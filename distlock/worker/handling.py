@@ -87,6 +87,7 @@ class Handling:
             self._given_up(outcome)
             outcome = self._begin()
             hand = self.handler.exchange(outcome, self._want)
+        outcome.stored.clear()  # else long results would be held beside the next hand
         if hand.dead:
             self._reclaim(hand.dead)
         return hand, self._process(hand.messages)
@@ -104,11 +105,12 @@ class Handling:
         context.state.hand = len(messages)
         began = monotonic()
         late, size = began + self._limit, 0
-        for done, raw in enumerate(messages):
+        for done in range(len(messages)):
             if io.stopping or (done and (size > HAND_BYTES or monotonic() > late)):
                 outcome.give_back(messages[done:])
                 break
-            id, attempt, body = raw.split(b":", 2)
+            id, attempt, body = messages[done].split(b":", 2)
+            messages[done] = b""  # a long one would be held twice until the hand is settled
             number = int(id)
             try:
                 result = call(Message(number, body, int(attempt)))

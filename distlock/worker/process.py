@@ -66,8 +66,9 @@ class Process:
         self._away = False
         self._signal = 0
         self._pid = os.getpid()
-        client = connect(place.url)
-        io = SyncIO(client, patience, on_outage=self._outage, on_return=self._back)
+        # one answer must not take more than all patience; and that must be there to be used up
+        client = connect(place.url, timeout=min(max(patience, 1.0), 5.0))
+        io = SyncIO(client, max(patience, 0.01), on_outage=self._outage, on_return=self._back)
         self.context = Context(name, io, keys, settings, say)
         least = min(settings.ttl, settings.handler_ttl or HANDLER_TTL)
         # a beat whose answer does not come must leave time for another one
