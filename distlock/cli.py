@@ -140,7 +140,7 @@ def status(ctx: click.Context, /, **said: Any) -> None:
 @click.pass_context
 def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
     """See it all: four copies, two killed, the server killed once, nothing lost."""
-    from .demo import show
+    from .demo.pipeline import show
 
     connection = Connection(ctx, {})  # REDIS_URL names a server for the other commands
     if connection.named():

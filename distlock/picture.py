@@ -23,7 +23,7 @@ from rich.text import Text
 from .text import harmless
 
 if TYPE_CHECKING:
-    from .demo import Child, Story
+    from .demo.pipeline import Child, Story
     from .pipeline import Status
     from .worker import State
 

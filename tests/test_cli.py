@@ -785,7 +785,7 @@ def test_the_demo_uses_no_server_of_the_users_even_if_the_environment_names_one(
     program: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[int, bool]] = []
-    monkeypatch.setattr("distlock.demo.show", lambda *what: shown.append(what))
+    monkeypatch.setattr("distlock.demo.pipeline.show", lambda *what: shown.append(what))
     good(program("--json", "demo", "--messages", "7"))
     assert shown == [(7, True)]
 
