@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from . import __version__, modes
+from .cli_cache import cache
 from .errors import DistlockError, UsageError
 from .options import (
     CONNECTION,
@@ -44,6 +45,7 @@ Start it in several terminals. Kill any of them: nothing is lost, nothing is sto
 \b
 Examples:
   app_start.py demo                        see it all happen, no server needed
+  app_start.py cache demo                  the same for the cache
   app_start.py --messages 1000             one copy; start more in other terminals
   app_start.py --input access.log          each line of a file is a message
   app_start.py --getErrors                 what failed for good
@@ -248,6 +250,9 @@ def lease_command(
     """
     connection = Connection(ctx, dict(os.environ), lease=lease_name)
     sys.exit(modes.run_command(connection, command, ttl, wait))
+
+
+cli.add_command(cache)
 
 
 # --- the way out -----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ LAYERS = [
     {"view"},
     {"picture"},
     {"options", "demo"},
-    {"modes"},
+    {"modes", "cli_cache"},
     {"cli"},
     {"__main__"},
 ]
