@@ -114,26 +114,19 @@ def verify(ctx: click.Context, /, **said: Any) -> None:
 
 @cli.command()
 @options(CONNECTION)
+@click.option(
+    "--cache",
+    "caches",
+    metavar="NAME",
+    multiple=True,
+    default=["cache"],
+    show_default=True,
+    help="Cache whose counters to show, if there are any; may be given more than once.",
+)
 @click.pass_context
-def status(ctx: click.Context, /, **said: Any) -> None:
-    """Show roles, lease, queue, store, errors, rates and warnings."""
-    from .connect import warnings
-    from .pipeline import Records
-    from .view import out, result, status_lines, status_object
-
-    connection = Connection(ctx, dict(os.environ))
-    with modes.opened(connection) as (_, io):
-        records = Records(io, connection.keys)
-        before = records.status()
-        io.sleep_now(0.3)
-        now = records.status()
-        rate = (now.stored - before.stored) / max(now.now - before.now, 0.001)
-        warned = warnings(io.client)
-    if connection.as_json:
-        result(status_object(now, rate, warned), "", True)
-    else:
-        for line in status_lines(now, rate, warned):
-            out(line)
+def status(ctx: click.Context, /, caches: tuple[str, ...], **said: Any) -> None:
+    """Show roles, lease, queue, store, errors, rates, counters of caches, and warnings."""
+    modes.show_status(Connection(ctx, dict(os.environ)), caches)
 
 
 @cli.command()
