@@ -85,6 +85,16 @@ JUDGED: dict[str, tuple[tuple[Computation, ...], dict[str, Any], list[list[str]]
     "although its worker had ended before the kill": (
         (one(0), one(3, worker=2)), WORKER_KILLED | {"worker_at": 2.0}, [["", NOTHING]],
     ),
+    "although its worker, killed later, had ended long before": (
+        (Computation("key", 1, HOME, 0, 1), one(4, worker=2)),
+        WORKER_KILLED | {"worker_at": 3.0},
+        [["", NOTHING]],
+    ),
+    "after its worker was killed with the value in hand": (
+        (Computation("key", 1, HOME, 0, 1), one(1.5, worker=2)),
+        WORKER_KILLED | {"worker_at": 1.1},
+        [["", WORKER]],
+    ),
     "although another worker was killed": (
         (cut(0), one(0.8, worker=3)), {"worker": 2, "worker_at": 0.5}, [["", NOTHING]],
     ),

@@ -21,6 +21,8 @@ from itertools import groupby
 
 CLOCK = 0.02
 """Seconds by which the clock of a node and ours may differ over one life of a value."""
+KEPT = 1.0
+"""Seconds within which a node has what a getter returned."""
 NOTICED = 2.0
 """Seconds within which every worker uses a node again that is back; the cache promises one."""
 WORKER, NODE, NOTHING = "worker", "node", "nothing"
@@ -37,7 +39,7 @@ class Computation:
         node: where the right to compute was taken.
         began: when the getter was called.
         ended: when it returned.
-        landed: when its caller had the value: then the node had it, too, if it could.
+        landed: when its caller had the value, if it waited for it so long.
     """
 
     key: str
@@ -46,6 +48,11 @@ class Computation:
     began: float
     ended: float = math.inf
     landed: float = math.inf
+
+    @property
+    def over(self) -> float:
+        """When the node had the value at the latest, if it could have it."""
+        return min(self.landed, self.ended + KEPT)
 
 
 @dataclass
@@ -68,13 +75,13 @@ class Kills:
 
     def cut(self, computation: Computation) -> bool:
         """Whether the worker was killed while it computed this."""
-        its = computation.worker == self.worker and computation.landed == math.inf
-        return its and computation.began <= self.worker_at
+        its = computation.worker == self.worker
+        return its and computation.began <= self.worker_at <= computation.over
 
     def lost(self, computation: Computation) -> bool:
         """Whether the node was killed while this was being computed for it."""
         its = computation.node == self.node
-        return its and computation.began <= self.node_at <= computation.landed
+        return its and computation.began <= self.node_at <= computation.over
 
     def away(self, node: str, when: float) -> bool:
         """Whether the others may have the part of a node then."""
@@ -101,7 +108,7 @@ class Window:
     @property
     def whole(self) -> bool:
         """Whether a value came of it."""
-        return any(computation.landed < math.inf for computation in self.computations)
+        return any(computation.ended < math.inf for computation in self.computations)
 
 
 Places = Callable[[str], Sequence[str]]
