@@ -42,7 +42,7 @@ PLAN = [
         help="Seconds that a computation takes on top.",
     ),
     click.option(
-        "--windows", type=click.IntRange(2, 20), metavar="N", default=3, show_default=True,
+        "--windows", type=click.IntRange(2, 12), metavar="N", default=3, show_default=True,
         help="Lives of each value to see before the end.",
     ),
     click.option(

@@ -351,7 +351,7 @@ def test_a_demo_on_a_terminal_shows_its_workers(folders: Callable[[], list[Path]
 def test_a_signal_ends_the_demo_and_leaves_no_process(
     folders: Callable[[], list[Path]], number: signal.Signals
 ) -> None:
-    process = demo("--windows", "20")
+    process = demo("--windows", "12")
     assert process.stderr
     while "computed it" not in process.stderr.readline():
         assert process.poll() is None
@@ -379,7 +379,7 @@ def test_ctrl_c_while_it_starts_leaves_no_process(folders: Callable[[], list[Pat
 def test_a_demo_that_is_killed_leaves_no_process_for_long(
     folders: Callable[[], list[Path]],
 ) -> None:
-    process = demo("--windows", "20")
+    process = demo("--windows", "12")
     assert process.stderr
     while "computed it" not in process.stderr.readline():
         assert process.poll() is None
@@ -390,7 +390,7 @@ def test_a_demo_that_is_killed_leaves_no_process_for_long(
 
 
 def test_a_worker_that_ends_by_itself_is_an_error(folders: Callable[[], list[Path]]) -> None:
-    process = demo("--windows", "20")
+    process = demo("--windows", "12")
     assert process.stderr
     while "computed it" not in process.stderr.readline():
         assert process.poll() is None
