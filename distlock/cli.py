@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from . import __version__, modes
+from .cli_cache import cache
 from .errors import DistlockError, UsageError
 from .options import (
     CONNECTION,
@@ -44,6 +45,7 @@ Start it in several terminals. Kill any of them: nothing is lost, nothing is sto
 \b
 Examples:
   app_start.py demo                        see it all happen, no server needed
+  app_start.py cache demo                  the same for the cache
   app_start.py --messages 1000             one copy; start more in other terminals
   app_start.py --input access.log          each line of a file is a message
   app_start.py --getErrors                 what failed for good
@@ -112,26 +114,19 @@ def verify(ctx: click.Context, /, **said: Any) -> None:
 
 @cli.command()
 @options(CONNECTION)
+@click.option(
+    "--cache",
+    "caches",
+    metavar="NAME",
+    multiple=True,
+    default=["cache"],
+    show_default=True,
+    help="Cache whose counters to show, if there are any; may be given more than once.",
+)
 @click.pass_context
-def status(ctx: click.Context, /, **said: Any) -> None:
-    """Show roles, lease, queue, store, errors, rates and warnings."""
-    from .connect import warnings
-    from .pipeline import Records
-    from .view import out, result, status_lines, status_object
-
-    connection = Connection(ctx, dict(os.environ))
-    with modes.opened(connection) as (_, io):
-        records = Records(io, connection.keys)
-        before = records.status()
-        io.sleep_now(0.3)
-        now = records.status()
-        rate = (now.stored - before.stored) / max(now.now - before.now, 0.001)
-        warned = warnings(io.client)
-    if connection.as_json:
-        result(status_object(now, rate, warned), "", True)
-    else:
-        for line in status_lines(now, rate, warned):
-            out(line)
+def status(ctx: click.Context, /, caches: tuple[str, ...], **said: Any) -> None:
+    """Show roles, lease, queue, store, errors, rates, counters of caches, and warnings."""
+    modes.show_status(Connection(ctx, dict(os.environ)), caches)
 
 
 @cli.command()
@@ -140,7 +135,7 @@ def status(ctx: click.Context, /, **said: Any) -> None:
 @click.pass_context
 def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
     """See it all: four copies, two killed, the server killed once, nothing lost."""
-    from .demo import show
+    from .demo.pipeline import show
 
     connection = Connection(ctx, {})  # REDIS_URL names a server for the other commands
     if connection.named():
@@ -248,6 +243,9 @@ def lease_command(
     """
     connection = Connection(ctx, dict(os.environ), lease=lease_name)
     sys.exit(modes.run_command(connection, command, ttl, wait))
+
+
+cli.add_command(cache)
 
 
 # --- the way out -----------------------------------------------------------------------------

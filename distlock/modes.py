@@ -215,6 +215,32 @@ def retry_errors(connection: Connection) -> None:
     result({"retried": count}, text, connection.as_json)
 
 
+def show_status(connection: Connection, caches: Sequence[str]) -> None:
+    """Print the numbers of the pipeline, and the counters of caches that have counted here."""
+    from .cache import read_counters
+    from .connect import warnings
+    from .io import run
+    from .keys import CacheKeys
+    from .pipeline import Records
+    from .view import out, result, status_lines, status_object
+
+    places = [CacheKeys(name) for name in caches]
+    with opened(connection) as (_, io):
+        records = Records(io, connection.keys)
+        before = records.status()
+        io.sleep_now(0.3)
+        now = records.status()
+        rate = (now.stored - before.stored) / max(now.now - before.now, 0.001)
+        read = {keys.name: run(read_counters(io, keys)) for keys in places}
+        warned = warnings(io.client)
+    counted = {name: counts for name, counts in read.items() if counts}
+    if connection.as_json:
+        result(status_object(now, rate, counted, warned), "", True)
+    else:
+        for line in status_lines(now, rate, counted, warned):
+            out(line)
+
+
 def list_leases(connection: Connection) -> None:
     """Print every lease that is held or waited for."""
     from .io import run

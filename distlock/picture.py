@@ -1,4 +1,4 @@
-"""The live views: what `View.picture` draws while a copy or the demo runs.
+"""The live views: what `View.picture` draws while a copy or a demo runs.
 
 Each is drawn at most 4 times a second by a thread of rich's; the numbers of the server are read
 once a second, and stay as they were while the server is away.
@@ -18,12 +18,15 @@ from rich.progress import (
     TaskProgressColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from .text import harmless
 
 if TYPE_CHECKING:
-    from .demo import Child, Story
+    from .demo.pipeline import Child, Story
+    from .demo.story import Doing
+    from .demo.story import Story as CacheStory
     from .pipeline import Status
     from .worker import State
 
@@ -123,3 +126,42 @@ def numbers_line(status: Status) -> Text:
         f"queue {status.queue + status.again:,}  temp {status.temp:,}  later {status.later:,}  "
         f"errors {status.errors:,}  takeovers {status.takeovers:,}  lease {lease}"
     )
+
+
+class CachePicture:
+    """The live view of the cache's demo.
+
+    Args:
+        story: what happened so far.
+    """
+
+    def __init__(self, story: CacheStory) -> None:
+        self._story = story
+
+    def draw(self) -> RenderableType:
+        """A row for each worker, and a line for the nodes."""
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        for name in ("#", "worker", "key"):
+            table.add_column(name, no_wrap=True)
+        for name in ("computed", "waited", "hits"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for number, worker in self._story.workers.items():
+            what, style = worker_does(worker)
+            counts = (worker.computed, worker.waited, worker.hits)
+            table.add_row(
+                str(number), Text(what, style), worker.key, *(f"{count:,}" for count in counts)
+            )
+        nodes = Text()
+        for name, state in self._story.nodes.items():
+            nodes.append(f"{name} ").append(state, "red" if state == "killed" else "green")
+            nodes.append("  ")
+        windows = f"windows {self._story.complete()} of {self._story.plan.windows}"
+        return Group(table, nodes.append(windows))
+
+
+def worker_does(worker: Doing) -> tuple[str, str]:
+    """What a worker does, and its style: who asks and gets no answer at once waits."""
+    styles = {"computes": "bold green", "waits": "yellow", "hit": "cyan", "killed": "red"}
+    waits = worker.doing == "asks" and time.monotonic() - worker.since > 0.1
+    what = "waits" if waits else worker.doing
+    return what, styles.get(what, "dim")

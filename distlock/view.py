@@ -165,7 +165,13 @@ class ErrorPrinter:
 # --- status and verify -----------------------------------------------------------------------
 
 
-def status_object(status: Status, rate: float, warnings: Sequence[str]) -> dict[str, Any]:
+Counts = Mapping[str, Mapping[str, int]]
+"""The counters of caches, by their names."""
+
+
+def status_object(
+    status: Status, rate: float, caches: Counts, warnings: Sequence[str]
+) -> dict[str, Any]:
     """A status for a machine."""
     job = asdict(status.job) if status.job else None
     generator = status.owner.split("/")[0]
@@ -187,11 +193,14 @@ def status_object(status: Status, rate: float, warnings: Sequence[str]) -> dict[
         "takeovers": status.takeovers,
         "reclaimed": int(status.stats.get("reclaimed", 0)),
         "retries": int(status.stats.get("retries", 0)),
+        "caches": caches,
         "warnings": list(warnings),
     }
 
 
-def status_lines(status: Status, rate: float, warnings: Sequence[str]) -> Iterator[str]:
+def status_lines(
+    status: Status, rate: float, caches: Counts, warnings: Sequence[str]
+) -> Iterator[str]:
     """A status for a person."""
     if status.job is None:
         yield "job        none yet"
@@ -216,6 +225,9 @@ def status_lines(status: Status, rate: float, warnings: Sequence[str]) -> Iterat
         f"history    {status.takeovers} takeovers, {status.stats.get('reclaimed', 0)} messages "
         f"reclaimed, {status.stats.get('retries', 0)} retries"
     )
+    for name, counts in caches.items():
+        told = (f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items() if count)
+        yield f"cache      {name}: {', '.join(told)}"
     for warning in warnings:
         yield f"warning    {warning}"
 

@@ -1,4 +1,4 @@
-"""What a handler does with one message: the user's function, or imitated work.
+"""What a handler does with one message: the user's function, or imitated work; and a getter's work.
 
 Rules:
 
@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -87,3 +88,20 @@ def encode(result: Any) -> bytes:
     if isinstance(result, str):
         return result.encode()
     return json.dumps(result).encode()
+
+
+def factorial(number: int, sleep: float) -> int:
+    """The factorial of a number, after some seconds of imitated work.
+
+    It is multiplied by halves: math.factorial holds the interpreter's lock to its end, and a
+    process that is silent for so long may be taken for dead.
+    """
+    time.sleep(sleep)
+    return _product(1, number)
+
+
+def _product(first: int, last: int) -> int:
+    if last - first < 64:
+        return math.prod(range(first, last + 1))
+    middle = (first + last) // 2
+    return _product(first, middle) * _product(middle + 1, last)

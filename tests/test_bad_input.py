@@ -1066,7 +1066,10 @@ def test_every_error_has_a_code_of_its_own_kind() -> None:
 
     codes = {kind.__name__: kind.exit_code for kind in kinds(DistlockError)}
     assert {name for name, code in codes.items() if code == 2} == {"UsageError"}
-    assert {name for name, code in codes.items() if code == 3} == {"ServerUnreachable"}
+    assert {name for name, code in codes.items() if code == 3} == {
+        "NodesUnreachable",
+        "ServerUnreachable",
+    }
     assert codes.pop("CommandNotFound") == 127  # what a shell says of a command under a lease
     assert set(codes.values()) == {1, 2, 3}
 

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from typing import Any
 import pytest
 import redis
 
-from distlock import __version__
+from distlock import Cache, Stats, __version__
 from distlock.io import SyncIO
-from distlock.keys import Keys
+from distlock.keys import CacheKeys, Keys
 from distlock.pipeline import Outcome
 from distlock.text import harmless
 from tests.conftest import ONE_KIND, ROOT, Done
@@ -339,6 +339,56 @@ def test_status_measures_the_rate(start: Start, run: Run) -> None:
     start("--sleep", "0.01", "--messages", "5000")
     wait_until(lambda: json.loads(good(run("status --json")))["stored_per_second"] > 10)
     wait_until(lambda: not re.search(r"stored +\d+ \(0 a second\)", good(run("status"))))
+
+
+COUNTED = {"hits": 3, "misses": 1, "computed": 1}
+
+
+@pytest.fixture
+def counted(url: str, client: redis.Redis) -> None:
+    """A cache `shop` that has counted on the server."""
+    cache = Cache(url, name="shop")
+    for _ in range(4):
+        cache.get("key", lambda: 1, expire=60, execution_limit=5)
+    wait_until(lambda: client.exists(CacheKeys("shop").counters))
+
+
+@pytest.mark.usefixtures("counted")
+def test_status_shows_what_a_cache_has_counted(run: Run) -> None:
+    shown = json.loads(good(run("status --cache shop --cache other --json")))["caches"]
+    assert shown == {"shop": asdict(Stats()) | COUNTED}
+    lines = good(run("status --cache shop")).splitlines()
+    assert "cache      shop: 3 hits, 1 misses, 1 computed" in lines
+
+
+@pytest.mark.usefixtures("counted")
+def test_status_shows_the_default_cache_and_no_other(run: Run, client: redis.Redis) -> None:
+    assert json.loads(good(run("status --json")))["caches"] == {}
+    assert "cache" not in good(run("status"))
+    client.rename(CacheKeys("shop").counters, CacheKeys("cache").counters)
+    assert "cache      cache: 3 hits" in good(run("status"))
+
+
+@pytest.mark.usefixtures("counted")
+def test_status_for_a_user_who_may_not_see_a_cache_shows_the_rest(
+    run: Run, url: str, client: redis.Redis
+) -> None:
+    client.execute_command(
+        *("ACL", "SETUSER", "few", "reset", "on", ">secret", "+@all", "&distlock:*"),
+        "~distlock:{demo}:*",
+    )
+    try:
+        shown = good(run(f"status --cache shop --json --url {url.replace('//', '//few:secret@')}"))
+        assert json.loads(shown)["caches"] == {}
+    finally:
+        client.execute_command("ACL", "DELUSER", "few")
+
+
+@ONE_KIND
+def test_status_of_a_cache_that_cannot_be_is_refused(run: Run) -> None:
+    done = run("status --cache a*b")
+    assert done.code == 2
+    assert "name 'a*b' cannot be used" in done.err
 
 
 def test_status_warns_of_what_may_lose_messages(run: Run, client: redis.Redis) -> None:
@@ -760,7 +810,16 @@ def test_help_is_the_same_by_both_its_names(program: Run) -> None:
     assert good(program("-h")) == whole
     for option in ("--getErrors", "--retryErrors", "--cleanTemp", "--reset", "--url", "--messages"):
         assert option in whole
-    commands = ("demo", "server", "status", "verify", "server start", "server stop")
+    commands = (
+        "demo",
+        "cache",
+        "cache demo",
+        "server",
+        "status",
+        "verify",
+        "server start",
+        "server stop",
+    )
     for command in (*commands, "server status"):
         assert command.split()[0] in whole
         said = good(program(*command.split(), "--help"))
@@ -797,7 +856,7 @@ def test_the_demo_uses_no_server_of_the_users_even_if_the_environment_names_one(
     program: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[int, bool]] = []
-    monkeypatch.setattr("distlock.demo.show", lambda *what: shown.append(what))
+    monkeypatch.setattr("distlock.demo.pipeline.show", lambda *what: shown.append(what))
     good(program("--json", "demo", "--messages", "7"))
     assert shown == [(7, True)]
 

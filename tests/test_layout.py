@@ -26,7 +26,7 @@ LAYERS = [
     {"view"},
     {"picture"},
     {"options", "demo"},
-    {"modes"},
+    {"modes", "cli_cache"},
     {"cli"},
     {"__main__"},
 ]

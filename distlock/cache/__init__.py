@@ -10,9 +10,9 @@
 """
 
 from .codec import Serializer
-from .counters import Stats
+from .counters import Stats, read_counters
 from .nodes import Node
 from .options import Expires
 from .twins import AsyncCache, Cache
 
-__all__ = ["AsyncCache", "Cache", "Expires", "Node", "Serializer", "Stats"]
+__all__ = ["AsyncCache", "Cache", "Expires", "Node", "Serializer", "Stats", "read_counters"]

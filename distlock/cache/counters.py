@@ -12,7 +12,7 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from ..errors import ServerUnreachable
 from ..io import IO
@@ -90,3 +90,18 @@ class Counters(Stats):
         except (RedisError, ServerUnreachable):
             return
         self._sent = reached
+
+
+async def read_counters(io: IO, keys: CacheKeys) -> dict[str, int]:
+    """What all processes have counted of a cache, on one node.
+
+    Returns:
+        The counts by their names in Stats; nothing when there are none, or none for this user.
+    """
+    names = [*asdict(Stats())]
+    try:
+        found = await io.command("HMGET", keys.counters, *names)
+    except NoPermissionError:
+        return {}
+    counted = any(count is not None for count in found)
+    return dict(zip(names, (int(count or 0) for count in found), strict=True)) if counted else {}

@@ -15,26 +15,23 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
-from .connect import check, connect
-from .errors import DistlockError
-from .io import SyncIO
-from .keys import Keys
-from .pipeline import Records, Status, Verdict, Verifier
-from .place import Place
-from .server import Embedded
-from .text import harmless
-from .view import Drawing, View
+from ..connect import check, connect
+from ..errors import DistlockError
+from ..io import SyncIO
+from ..keys import Keys
+from ..pipeline import Records, Status, Verdict, Verifier
+from ..place import Place
+from ..server import Embedded
+from ..text import harmless
+from ..view import Drawing, View
+from .stage import end, fresh_folder, start, undisturbed
 
 COPIES = 4
 TTL = 2.0
@@ -87,15 +84,13 @@ def show(messages: int, as_json: bool) -> int:
     Returns:
         The exit code: 0 when everything was done, nothing lost and nothing stored twice.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # so that nothing is left running
-    folder = Path(tempfile.mkdtemp(prefix="distlock-demo-"))
-    demo = Demo(messages, Embedded(folder), View(as_json, "demo"), as_json)
-    try:
-        return demo.run()
-    finally:
-        demo.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with fresh_folder() as folder:
+        demo = Demo(messages, Embedded(folder), View(as_json, "demo"), as_json)
+        try:
+            return demo.run()
+        finally:
+            with undisturbed():
+                demo.close()
 
 
 class Demo:
@@ -129,26 +124,23 @@ class Demo:
         return self._report(seconds, verdict, status)
 
     def _picture(self) -> Drawing:
-        from .picture import DemoPicture  # a pipe needs no rich
+        from ..picture import DemoPicture  # a pipe needs no rich
 
         return DemoPicture(self._story, self._children, self._messages)
 
     def _start(self, number: int) -> Child:
         sleep = min(ENOUGH / self._messages, TTL) if self._messages < 100_000 else 0.0
-        command = [sys.executable, "-m", "distlock", "--json", "--messages", str(self._messages)]
-        command += ["--ttl", str(TTL), "--handler-ttl", str(TTL), "--error-rate", "0.05"]
-        command += ["--max-queue", str(max(self._messages // 10, 1)), "--sleep", f"{sleep:.6f}"]
-        environment = os.environ | {"DISTLOCK_HOME": str(self._embedded.folder)}
-        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
-        environment.pop("REDIS_URL", None)
+        words = ["--json", "--messages", str(self._messages), "--error-rate", "0.05"]
+        words += ["--ttl", str(TTL), "--handler-ttl", str(TTL)]
+        words += ["--max-queue", str(max(self._messages // 10, 1)), "--sleep", f"{sleep:.6f}"]
         said = self._embedded.folder / f"copy-{number}.log"
-        process = subprocess.Popen(
-            command,
-            env=environment,
+        process = start(
+            "distlock",
+            words,
+            self._embedded.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said.open("w"),
-            start_new_session=True,
         )
         return Child(process, number, said.open())
 
@@ -236,9 +228,7 @@ class Demo:
     def close(self) -> None:
         """End whatever still runs."""
         for child in self._children:
-            if child.process.poll() is None:
-                child.process.kill()
-            child.process.wait()
+            end(child.process)
             child.said.close()
         self._embedded.stop()
 
