@@ -66,6 +66,33 @@ def test_10_a_computer_that_is_killed_is_replaced_when_its_connections_are_gone(
     asyncio.run(body())
 
 
+def test_10_a_computer_that_died_before_anybody_waited_is_replaced_as_soon(
+    caches: Caches, client: redis.Redis, computer: Start
+) -> None:
+    process = computer("60", "ttl=60")
+    process.kill()
+    process.wait()
+
+    async def body() -> None:
+        getter, began = Getter(open=True), time.monotonic()
+        assert await get(caches.cache(), "k", caches.of(getter), **HOW) == "value 1"
+        assert time.monotonic() - began < 5
+
+    asyncio.run(body())
+
+
+def test_10_connections_of_a_server_that_was_started_again_say_nothing(
+    caches: Caches, client: redis.Redis, url: str
+) -> None:
+    async def body() -> None:
+        client.set(FLIGHT, "0123456789abcdef 60000 987654 987655 anotherserver", px=900)
+        getter, began = Getter(open=True), time.monotonic()
+        assert await get(caches.cache(), "k", caches.of(getter), **HOW) == "value 1"
+        assert time.monotonic() - began > 0.5
+
+    asyncio.run(body())
+
+
 def test_10_a_computer_that_is_killed_is_replaced_after_its_ttl_where_nobody_may_look(
     client: redis.Redis, url: str, computer: Start
 ) -> None:
@@ -113,7 +140,7 @@ def test_10_one_lost_connection_of_a_living_computer_makes_no_second_one(
         getter = Getter(open=True)
         waits = get(caches.cache(), "k", caches.of(getter), **HOW)
         await until(lambda: waiting(client) == 1)
-        ids = client.get(FLIGHT).split()[2:]
+        ids = client.get(FLIGHT).split()[2:4]
         assert len(ids) == 2
         client.execute_command("CLIENT", "KILL", "ID", ids[0])
         assert await waits == "by 1.5"

@@ -68,14 +68,15 @@ class Waiting:
         Returns:
             The value's bytes; b"": look again; None: the time is over; or DEAD.
         """
-        connections = " ".join(flight.split()[2:4])
+        ids = flight.split()[2:]
+        connections, server = " ".join(ids[:2]), "".join(ids[2:3])
         if not watch or not connections:
             return await io.wait(self._channel, end - time.monotonic(), self._topic)
         self._pulse = self._pulse or Pulse(io, self._timeout)
         gone = 0
         while True:
             try:
-                gone = gone + 1 if await self._pulse.gone(connections) else 0
+                gone = gone + 1 if await self._pulse.gone(connections, server) else 0
             except (RedisError, OSError):
                 return b""
             if gone == 2:

@@ -61,7 +61,7 @@ def computing(
 
 def _name(client: redis.Redis, flight: bytes) -> str:
     """The name of whoever leads a flight, "" if nobody does."""
-    connections = [int(id) for id in flight.split()[3:5]]
+    connections = [int(id) for id in flight.split()[2:4]]
     listed = client.client_list(client_id=[*connections]) if connections else []
     return next((found["name"] for found in listed), "")
 

@@ -19,6 +19,7 @@ from ..keys import wake_channel
 from ..scripts import Script
 from .base import AWAY, Argument
 from .link import Link, Mailbox, patiently, tie
+from .pulse import running
 from .route import ANSWER, AsyncRoute
 from .sending import Sending
 from .turns import AsyncTurns
@@ -179,12 +180,12 @@ class AsyncIO(Sending):
         return f"{own} {self._mailboxes[channel].id}"
 
     async def presence(self, seconds: float) -> str:
-        """The same, without asking the server again while both are seen to stand."""
+        """The same and the server's id, without asking again while both are seen to stand."""
         mailbox = self._mailboxes.get(wake_channel(self.address))
         standing = mailbox and not mailbox.broken and self._link and not self._link.broken
         if not standing or self._known[0] != self._lives:
             ids = await self.connections(seconds)
-            self._known = (self._lives, ids)
+            self._known = (self._lives, ids and f"{ids} {await running(self, seconds)}")
         return self._known[1]
 
     async def standing(self) -> int:

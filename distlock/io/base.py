@@ -122,7 +122,7 @@ class IO(Protocol):
         """The ids of two connections that live as long as this IO does, or ""."""
 
     async def presence(self, seconds: float) -> str:
-        """The same, without asking the server again while both are seen to stand."""
+        """The same and the server's id, without asking again while both are seen to stand."""
 
     async def standing(self) -> int:
         """A number that is another one once the connection broke."""

@@ -108,7 +108,7 @@ class Hub:
             self.give(io)
 
     async def presence(self, seconds: float) -> str:
-        """The ids of two connections that live as long as this process does; "" if unknown."""
+        """The ids of two connections that live as long as this process does, and the server's."""
         with self._present:
             if self._presence is None:
                 assert isinstance(self._route, Route)

@@ -3,17 +3,30 @@
 Rules:
 
 - Whoever wants to be watched names two connections. Both must be gone.
-- Their absence counts only if they were seen alive before, over the connection that still asks: a
-  server that was started again numbers its connections anew.
+- Their absence counts only if they were seen alive before, over the connection that still asks, or
+  if their server is named, too, and is still the one that runs: a server that was started again
+  numbers its connections anew.
 - It is a matter of speed alone. Who lives on without its connections is refused by its token, or
   its right, like any other that was replaced.
 """
 
 from __future__ import annotations
 
+import re
+
 from redis.exceptions import NoPermissionError
 
 from .base import IO
+
+
+async def running(io: IO, seconds: float) -> str:
+    """The id of the server that runs, "" if it must not be asked."""
+    try:
+        info = await io.ask(("INFO", "server"), seconds)
+    except NoPermissionError:
+        return ""
+    found = re.search(rb"run_id:(\w+)", info)
+    return found[1].decode() if found else ""
 
 
 class Pulse:
@@ -33,8 +46,13 @@ class Pulse:
         self._seconds = seconds
         self._alive: tuple[str, int] = ("", 0)
 
-    async def gone(self, connections: str) -> bool:
-        """Whether both connections (ids, with a space between) are gone that were there before."""
+    async def gone(self, connections: str, server: str = "") -> bool:
+        """Whether both connections (ids, with a space between) are gone that were there before.
+
+        Args:
+            connections: the ids.
+            server: the id of the server that gave them, "" if unknown.
+        """
         words = ("CLIENT", "LIST", "ID", *connections.split())
         try:
             if self._seconds is None:
@@ -48,4 +66,6 @@ class Pulse:
         if b"id=" in listed:
             self._alive = seen
             return False
+        if self._alive != seen and server and server == await running(self._io, self._seconds or 5):
+            self._alive = seen
         return self._alive == seen

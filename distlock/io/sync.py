@@ -28,6 +28,7 @@ from ..keys import wake_channel
 from ..scripts import Script
 from .base import AWAY, SILENCE, Argument, Interrupted
 from .ear import Ear
+from .pulse import running
 from .route import ANSWER, Route, SyncClient
 from .sending import Sending
 from .stopping import Stopping
@@ -224,13 +225,13 @@ class SyncIO(Stopping, Sending):
         return f"{self._execute('CLIENT', 'ID', seconds=seconds)} {self._ears[channel].id}"
 
     async def presence(self, seconds: float) -> str:
-        """The same, without asking the server again while both are seen to stand."""
+        """The same and the server's id, without asking again while both are seen to stand."""
         channel, connection = wake_channel(self.address), self._connection
         ear = self._ears.get(channel)
         standing = ear and ear.alive() and connection and connection.is_connected
         if not standing or _stale(connection) or self._known[0] != self._lives:
             ids = await self.connections(seconds)
-            self._known = (self._lives, ids)
+            self._known = (self._lives, ids and f"{ids} {await running(self, seconds)}")
         return self._known[1]
 
     async def standing(self) -> int:
