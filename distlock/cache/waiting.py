@@ -1,5 +1,11 @@
 """Waiting for a flight of another process: listening, and watching over whoever computes.
 
+The script that ends a flight publishes its value to each process that waits, at an address that is
+subscribed to once for all flights: one connection for any number of keys, of any slot of a Cluster,
+and no further request when one more is waited for. (A blocking read of a stream for each flight, as
+it was first planned, has to be broken off and sent anew for that, and ends at a slot.) Nothing is
+kept for who does not listen: whose connection breaks looks again.
+
 The watcher looks for the computer's two connections ten times a second at most; when both are gone
 in two looks it is taken for dead. One lost connection of a living one says nothing.
 """
