@@ -26,7 +26,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
-from . import cache_hits, cache_nodes, cache_storms
+from . import cache_hits, cache_nodes, cache_storms, cache_tasks
 from .pipeline import _head, _wait_for_quiet
 from .servers import KINDS, Server
 from .table import Row, lines
@@ -82,14 +82,14 @@ def _sections(server: Server, kind: str, quick: bool) -> Iterator[tuple[str, Ite
     """What is measured, in order; each runs when its rows are asked for."""
     yield "calls", cache_storms.calls(server, 10 if quick else 100)
     yield "killed", cache_storms.killed(server, 1 if quick else 5)
-    yield "delays", cache_storms.delays(server, 1 if quick else 7, 5 if quick else 20)
+    yield "delays", cache_storms.delays(server, 1 if quick else 7, 5 if quick else 10)
     yield "sent", cache_storms.sent(server, 2 if quick else 5)
     yield "hits", cache_hits.hits(server, 5 if quick else 40, 200)
     yield "near", cache_hits.near(server, 3 if quick else 9, 20_000 if quick else 100_000)
     yield "ring", cache_hits.ring(3 if quick else 9)
-    yield "outage", cache_nodes.outage(kind, 1 if quick else 3)
+    yield "outage", cache_nodes.outage(kind, 1 if quick else 2)
     yield "crowd", cache_nodes.crowd(kind, 1.0 if quick else 5.0)
-    yield "tasks", cache_nodes.tasks(server, 200 if quick else 2000)
+    yield "tasks", cache_tasks.tasks(server, 200 if quick else 2000)
 
 
 if __name__ == "__main__":
