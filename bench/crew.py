@@ -54,9 +54,9 @@ class Crew:
             pipe.send("go")
         return self
 
-    def join(self) -> Result:
-        """Wait for the end of all."""
-        ends = [pipe.recv() for pipe in self._pipes]
+    def join(self, killed: bool = False) -> Result:
+        """Wait for the end of all; where some are killed, the values of the others."""
+        ends = [end for pipe in self._pipes if (end := _end(pipe, killed))]
         for process in self._processes:
             process.join()
         return Result([end[0] for end in ends], max(end[1] for end in ends) - self._began)
@@ -66,6 +66,15 @@ class Crew:
         for process in self._processes:
             process.kill()
             process.join()
+
+
+def _end(pipe: Connection, killed: bool) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:
+        if not killed:
+            raise
+        return None
 
 
 def resident() -> tuple[float, float]:

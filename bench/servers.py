@@ -46,13 +46,17 @@ class Server:
         words = [binary(kind), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
         words += ["--unixsocket", f"{self.folder}/s"] if unix else []
         words += ["--dir", self.folder, "--appendonly", "yes" if aof else "no"]
-        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
+        self._words = words
         self.client = redis.Redis.from_url(self.url)
-        self._wait_until_up()
+        self.start()
         info = self.client.info("server")
         self.version = f"{kind} {info.get('valkey_version') or info['redis_version']}"
 
-    def _wait_until_up(self) -> None:
+    def start(self) -> None:
+        """Start it, also again after `kill`, and wait until it answers."""
+        self._process = subprocess.Popen(
+            self._words, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -67,6 +71,11 @@ class Server:
         """Delete everything."""
         flush(self.client)
 
+    def kill(self) -> None:
+        """End it at once."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
     def memory(self) -> int:
         """Bytes that the server has in use."""
         return int(self.client.info("memory")["used_memory"])
@@ -74,8 +83,7 @@ class Server:
     def close(self) -> None:
         """End the server, with its child that may be rewriting a file, and remove its folder."""
         self.client.close()
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Server:
@@ -135,12 +143,13 @@ class Monitor:
         self._monitor: Any = client.monitor()  # type: ignore[no-untyped-call]
         self._monitor.__enter__()
 
-    def stop(self) -> Monitor:
-        """Read everything up to now."""
+    def stop(self, all: bool = False) -> Monitor:
+        """Read everything up to now; `all`: count CLIENT and HELLO, too."""
         self._client.echo("bench-end")
         seen = list(iter(self._next, "ECHO bench-end"))
         self._monitor.__exit__()
-        not_sent = ("lua ", "HELLO", "CLIENT")  # the last two: redis-py's, of each new connection
+        # the last two: redis-py's, of each new connection
+        not_sent = ("lua ",) if all else ("lua ", "HELLO", "CLIENT")
         self.sent = [command for command in seen if not command.startswith(not_sent)]
         return self
 

@@ -18,7 +18,8 @@ from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
 from .base import AWAY, Argument
-from .link import Link, Mailbox, patiently, tie
+from .link import Link, patiently, tie
+from .mailbox import Mailbox
 from .pulse import running
 from .route import ANSWER, AsyncRoute
 from .sending import Sending

@@ -25,22 +25,31 @@ Core = Callable[[], Coroutine[Any, Any, Any]]
 class Latch:
     """What one brings about once and many threads wait for.
 
+    The first who waits makes the event, and looks for the value after that: `set` looks for the
+    event after it set the value. Where nobody waits there is none.
+
     Attributes:
         value: what it was set to, None before.
     """
 
+    _making = threading.Lock()
+
     def __init__(self) -> None:
         self.value: Any = None
-        self._event = threading.Event()
+        self._event: threading.Event | None = None
 
     def set(self, value: Any) -> None:
         """Let all go who wait, with a value."""
         self.value = value
-        self._event.set()
+        if self._event:
+            self._event.set()
 
     async def wait(self, seconds: float) -> Any:
         """The value, or None when it did not come within some seconds."""
-        self._event.wait(max(seconds, 0))
+        with self._making:
+            event = self._event = self._event or threading.Event()
+        if self.value is None:
+            event.wait(max(seconds, 0))
         return self.value
 
 

@@ -11,21 +11,14 @@ connection is no longer there: then it is closed (see `tie`).
 from __future__ import annotations
 
 import asyncio
-import builtins
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import hiredis
-from redis.exceptions import (
-    ConnectionError,
-    NoPermissionError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 from .base import Argument
 
@@ -36,19 +29,27 @@ T = TypeVar("T")
 _readers: set[asyncio.Task[None]] = set()
 
 
-def _held(reader: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def held(reader: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that is held until it ends."""
     task = asyncio.create_task(reader)
     _readers.add(task)
     task.add_done_callback(_readers.discard)
     return task
 
 
-def tie(connection: Link | Mailbox, owner: object) -> None:
+class Closable(Protocol):
+    """A connection of an event loop."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+def tie(connection: Closable, owner: object) -> None:
     """Close a connection of the running event loop when its owner is gone."""
     weakref.finalize(owner, _close, connection, asyncio.get_running_loop()).atexit = False
 
 
-def _close(connection: Link | Mailbox, loop: asyncio.AbstractEventLoop) -> None:
+def _close(connection: Closable, loop: asyncio.AbstractEventLoop) -> None:
     with suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(connection.close)
 
@@ -69,7 +70,7 @@ class Link:
         self._heard = 0
         self._loop = asyncio.get_running_loop()
         self.broken = False
-        self._reader = _held(self._read())
+        self._reader = held(self._read())
 
     async def ask(
         self, words: tuple[Argument, ...], seconds: float, most: float | None = None
@@ -185,71 +186,3 @@ async def patiently(work: Coroutine[Any, Any, T], seconds: float) -> T:
         raise TimeoutError(f"no connection within {seconds:.3f} s")
     finally:
         task.cancel()
-
-
-class Mailbox:
-    """One subscribed connection of an event loop: keeps what is published until it is asked for.
-
-    Args:
-        connection: as for Link, speaking RESP2.
-
-    Attributes:
-        id: the server's number for this connection, 0 if it must not be asked.
-        broken: whether it is closed.
-    """
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._boxes: dict[str, asyncio.Queue[bytes]] = {}
-        self.id = 0
-        self.broken = False
-        self._reader: asyncio.Task[None] | None = None
-
-    async def open(self, channel: str) -> None:
-        """Subscribe, and wait for the confirmation."""
-        await self._connection.send_command("CLIENT", "ID")
-        with suppress(NoPermissionError):
-            self.id = int(await self._connection.read_response())
-        await self._connection.send_command("SUBSCRIBE", channel)
-        await self._connection.read_response()
-        self._reader = _held(self._read())
-
-    def expect(self, topic: str) -> None:
-        """Keep what is published on this topic (one word and a space) from now on."""
-        self._boxes.setdefault(topic, asyncio.Queue())
-
-    def mute(self, topic: str) -> None:
-        """Keep it no longer."""
-        self._boxes.pop(topic, None)
-
-    async def hear(self, topic: str, seconds: float) -> bytes | None:
-        """What follows the topic in the next message; b"" when it broke, None: time is over."""
-        box = self._boxes.get(topic)
-        if box is None or (self.broken and box.empty()):
-            return b""
-        try:
-            async with asyncio.timeout(max(seconds, 0)):
-                return await box.get()
-        except builtins.TimeoutError:
-            return None
-
-    def close(self) -> None:
-        """Close it; whoever waits hears b""."""
-        if self._reader and not self.broken:
-            self.broken = True
-            self._reader.cancel()
-            for box in self._boxes.values():
-                box.put_nowait(b"")
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                said = (await self._connection.read_response(disconnect_on_error=False))[2]
-                word, space, rest = said.partition(b" ")
-                if box := self._boxes.get((word + space).decode()):
-                    box.put_nowait(rest)
-        except (RedisError, OSError):
-            pass
-        finally:
-            self.close()
-            await self._connection.disconnect(nowait=True)

@@ -34,13 +34,17 @@ class Stopping:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """A block that a signal ends at once, by Interrupted."""
-        self._waiting = True
         try:
-            if self.stopping:
-                raise Interrupted
+            self.begin_waiting()
             yield
         finally:
             self._waiting = False
+
+    def begin_waiting(self) -> None:
+        """Let a signal end, by Interrupted, what follows; whoever calls this ends it."""
+        self._waiting = True
+        if self.stopping:
+            raise Interrupted
 
     def abandon(self) -> None:
         """Have the process end now: nothing more is sent."""

@@ -190,14 +190,21 @@ class SyncIO(Stopping, Sending):
             await self.sleep(seconds)
             return None
         try:
-            while (left := deadline - time.monotonic()) > 0:
-                with self.interruptible():
-                    said = ear.hear(left)
-                if said is not None and said.startswith(topic.encode()):
-                    return said[len(topic) :]
+            return self._hear(ear, deadline, topic.encode())
         except AWAY:
             self.deafen()
             return b""
+
+    def _hear(self, ear: Ear, deadline: float, topic: bytes) -> bytes | None:
+        """What follows the topic; written out, for many are woken at once, each by cold code."""
+        try:
+            self.begin_waiting()
+            while (left := deadline - time.monotonic()) > 0:
+                said = ear.hear(left)
+                if said is not None and said.startswith(topic):
+                    return said[len(topic) :]
+        finally:
+            self._waiting = False
         return None
 
     def listens(self, channel: str) -> bool:
