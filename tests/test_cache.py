@@ -153,6 +153,21 @@ def test_2000_tasks_that_wait_for_2000_keys_share_a_few_connections(
     asyncio.run(body())
 
 
+def test_two_caches_of_one_name_in_one_process_are_both_woken(
+    url: str, client: redis.Redis
+) -> None:
+    async def body() -> None:
+        getter = Getter()
+        computes = get(AsyncCache(url, ttl=60), "k", getter.coroutine)
+        await getter.called()
+        waits = [get(AsyncCache(url, ttl=60), "k", getter.coroutine) for _ in range(3)]
+        await until(lambda: waiting(client) == 3)
+        getter.let_go()
+        assert await asyncio.wait_for(asyncio.gather(computes, *waits), 4) == ["value 1"] * 4
+
+    asyncio.run(body())
+
+
 # --- delete, set, refresh, peek ---------------------------------------------------------------
 
 

@@ -120,7 +120,7 @@ class Claiming(Computing):
             force = 2 if refresh else 0
             while call.left > 0:
                 if look.flying and not force:
-                    await waiting.listen(io, look.flying, call.left)
+                    await waiting.listen(io, flight.right, call.left)
                 began = time.monotonic()
                 answer = await self._ask(io, call, member, flight, look, force)
                 if answer[0] == TAKEN:
@@ -153,8 +153,8 @@ class Claiming(Computing):
             connections = await member.hub.presence(patience)
         except RedisError:
             connections = ""
-        ttl = round(self._options.ttl * 1000)
-        args = (flight.right, ttl, connections, look.flight, force, io.address)
+        ttl, waiter = round(self._options.ttl * 1000), f"{io.address} {flight.right}"
+        args = (flight.right, ttl, connections, look.flight, force, waiter)
         try:
             return await member.run(io, CLAIM, call.keys, args, call.deadline)
         except (MemberDown, RedisError):

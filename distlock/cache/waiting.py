@@ -40,14 +40,12 @@ class Waiting:
         self._topic = self._channel = ""
         self._pulse: Pulse | None = None
 
-    async def listen(self, io: IO, right: str, left: float) -> None:
-        """Hear from now on what is said to those who wait for the flight with this right.
+    async def listen(self, io: IO, name: str, left: float) -> None:
+        """Hear from now on what is said to the one of this name, whatever flight it waits for.
 
         Within `left` seconds; raises MemberDown when that is not possible.
         """
-        if self._topic != f"{right} ":
-            self.end(io)
-        self._topic, self._channel = f"{right} ", wake_channel(io.address)
+        self._topic, self._channel = f"{name} ", wake_channel(io.address)
         if not await io.listen(self._channel, self._topic, min(self._timeout, left)):
             error = ConnectionError("nobody can subscribe")
             if left > self._timeout:

@@ -1,9 +1,4 @@
-"""One subscribed connection of an event loop: what is published is kept until it is asked for.
-
-redis-py makes the connection; then its transport speaks to the mailbox itself. What is published
-wakes many processes at the same moment, and a stream, a reading task and a queue between the socket
-and whoever waits would cost each of them half as much again.
-"""
+"""One subscribed connection of an event loop: what is published is kept until it is asked for."""
 
 from __future__ import annotations
 
@@ -12,10 +7,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-import hiredis
-from redis.exceptions import ConnectionError, NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError
 
-from .link import PACK, held
+from .link import held
 
 
 class Box:
@@ -55,11 +49,7 @@ def _settle(waiter: asyncio.Future[bool], called: bool) -> None:
         waiter.set_result(called)
 
 
-def _refusal(text: str) -> Exception:
-    return NoPermissionError(text) if text.startswith("NOPERM") else ResponseError(text)
-
-
-class Mailbox(asyncio.Protocol):
+class Mailbox:
     """Hears one channel.
 
     Args:
@@ -73,10 +63,7 @@ class Mailbox(asyncio.Protocol):
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._boxes: dict[str, Box] = {}
-        self._reader = hiredis.Reader(replyError=_refusal)
-        self._confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._end: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._refused: Exception = ConnectionError("the connection was closed")
+        self._reader: asyncio.Task[None] | None = None
         self.id = 0
         self.broken = False
 
@@ -87,46 +74,30 @@ class Mailbox(asyncio.Protocol):
             RedisError: the server refuses, or has closed the connection.
         """
         connection = self._connection
-        await connection.send_command("CLIENT", "ID")
-        with suppress(NoPermissionError):
-            self.id = int(await connection.read_response())
-        transport = connection._writer.transport  # nothing is under way on it now
-        transport.set_protocol(self)
-        held(self._stay())
-        transport.write(PACK(("SUBSCRIBE", channel)))
         try:
-            confirmed = await self._confirmed
-        except asyncio.CancelledError:
-            self.close()
+            await connection.send_command("CLIENT", "ID")
+            with suppress(NoPermissionError):
+                self.id = int(await connection.read_response())
+            await connection.send_command("SUBSCRIBE", channel)
+            await connection.read_response()
+        except BaseException:
+            await connection.disconnect(nowait=True)
             raise
-        if not confirmed:
-            raise self._refused
+        self._reader = held(self._read())
 
-    async def _stay(self) -> None:
-        """Close the connection at the end: of this mailbox, or of the event loop's tasks."""
+    async def _read(self) -> None:
+        """Put each message into its box."""
         try:
-            await self._end
+            while True:
+                said = (await self._connection.read_response(disconnect_on_error=False))[2]
+                word, space, rest = said.partition(b" ")
+                if box := self._boxes.get((word + space).decode()):
+                    box.put(rest)
+        except (RedisError, OSError):
+            pass
         finally:
             self.close()
             await self._connection.disconnect(nowait=True)
-
-    def data_received(self, data: bytes) -> None:
-        """Put each message into its box."""
-        self._reader.feed(data)
-        while (message := self._reader.gets()) is not False:
-            if isinstance(message, Exception):
-                self._refused = message
-                self.close()
-            elif message[0] == b"message":
-                word, space, rest = message[2].partition(b" ")
-                if box := self._boxes.get((word + space).decode()):
-                    box.put(rest)
-            else:
-                _settle(self._confirmed, True)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Whoever waits hears b""."""
-        self.close()
 
     def expect(self, topic: str) -> None:
         """Keep what is published on this topic (one word and a space) from now on."""
@@ -145,9 +116,8 @@ class Mailbox(asyncio.Protocol):
 
     def close(self) -> None:
         """Close it; whoever waits hears b""."""
-        if not self.broken:
+        if self._reader and not self.broken:
             self.broken = True
-            _settle(self._confirmed, False)
-            _settle(self._end, True)
+            self._reader.cancel()
             for box in self._boxes.values():
                 box.put(b"")

@@ -1,9 +1,10 @@
--- Say something to all of the waiters (`address right`) who wait for one flight.
+-- Say something to all of the waiters (`address topic right`) who wait for one flight.
 local function wake(waiters, right, said)
-  local its, text, called = ' ' .. (right or ''), (right or '') .. ' ' .. said, {}
+  local its, called = ' ' .. (right or ''), {}
   for _, waiter in ipairs(waiters) do
     if right and string.sub(waiter, -#its) == its then
-      redis.call('PUBLISH', 'distlock:wake:' .. string.sub(waiter, 1, -#its - 1), text)
+      local address, topic = string.match(waiter, '^(%S+) (%S+)')
+      redis.call('PUBLISH', 'distlock:wake:' .. address, topic .. ' ' .. said)
       called[#called + 1] = waiter
     end
   end

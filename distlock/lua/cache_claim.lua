@@ -3,7 +3,7 @@
 -- `force` takes the right of another one: 1 that is dead, whose waiters look again; 2 to refresh.
 -- USES: _flight _wake
 -- KEYS: value flight fresh waiters watch
--- ARGV: right ttl(ms) connections seen force(0|1|2) address
+-- ARGV: right ttl(ms) connections seen force(0|1|2) waiter(address topic)
 -- RETURNS: {0, value, flight, fresh} changed | {1} taken | {2, ms left, 1 to watch} wait
 local value, fresh, watched = unpack(redis.call('MGET', KEYS[1], KEYS[3], KEYS[5]))
 local words, right, ttl = flight()
