@@ -19,7 +19,6 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from ..checks import seconds
 from ..errors import NodesUnreachable, UsageError
 from ..io import AsyncClient, SyncClient
 from ..ring import Ring
@@ -46,7 +45,12 @@ class Node:
     name: str = ""
 
     def __post_init__(self) -> None:
-        seconds("weight", self.weight, 0.01, 1000.0)
+        weight = self.weight
+        good = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not good or not 0.01 <= weight <= 1000:
+            raise UsageError(f"weight {weight!r} of a node cannot be used: take 0.01 to 1000")
+        if not isinstance(self.name, str):
+            raise UsageError(f"name {self.name!r} of a node is no text: give a str")
         object.__setattr__(self, "name", self.name or where(self.server))
 
 
