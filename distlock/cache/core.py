@@ -110,8 +110,6 @@ class CacheCore(Claiming):
             if look.question and self._near and found.failure is None:
                 self._near.keep(call.key, look.question, look.data or b"", found.value, look.until)
             return self._given(call.key, found)
-        if look.question and self._near:
-            self._near.forget(call.key, look.question)
         if found and call.terms.stale:
             self._counters.stale += 1
             self._renew_aside(call, member, own, look)
@@ -154,8 +152,10 @@ class CacheCore(Claiming):
         """Look in such a way that the value may be kept in this process."""
         follower = self._followers.get(member)
         if follower is None:
-            follower = self._followers[member] = Follower(near, self._keys.values)
-            member.hub.track(self._keys.values, follower.hear, follower.stand)
+            made = Follower(near, self._keys.values)
+            follower = self._followers.setdefault(member, made)
+            if follower is made:  # and not that of another thread
+                member.hub.track(self._keys.values, follower.hear, follower.stand)
         question = near.ask(call.key) if follower.standing else None
         began = time.monotonic()
         answer = await member.run(io, READ, call.keys[:3], (), call.deadline)
