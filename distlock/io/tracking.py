@@ -139,6 +139,7 @@ class AsyncTracker(Tracker):
             await connection.read_response()
         alive, asked = self._tell(self._stand, True), False
         while alive:
+            _heed_cancellation()
             try:
                 async with asyncio.timeout(SILENCE):
                     said = await connection.read_response(timeout=None, disconnect_on_error=False)
@@ -151,3 +152,10 @@ class AsyncTracker(Tracker):
             asked = False
             if said[0] == b"message":
                 alive = self._tell(self._hear, said[2])
+
+
+def _heed_cancellation() -> None:
+    """End the task that was cancelled while redis-py connected, which swallows that."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
