@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -26,6 +27,15 @@ def free_port() -> int:
     """A TCP port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+async def close(client: Any) -> None:
+    """Close a client of either face, whose server may be dead."""
+    with suppress(redis.RedisError, OSError):
+        if hasattr(client, "aclose"):
+            await client.aclose()
+        else:
+            client.close()
 
 
 class Trio:
@@ -90,6 +100,7 @@ class Cluster:
 
     def __init__(self, replicas: int = 0) -> None:
         self.ports = [free_port() for _ in range(3 + replicas)]
+        self._made: list[Any] = []
         self.servers = []
         for port in self.ports:
             options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
@@ -120,13 +131,23 @@ class Cluster:
 
     def cache(self, face: str, **options: Any) -> Any:
         """A cache of one face on it, as one more process would make it."""
+        kind: Any = redis.RedisCluster if face == "sync" else redis.asyncio.RedisCluster
+        self._made.append(kind(host="127.0.0.1", port=self.ports[1]))
         if face == "sync":
-            return Threaded(
-                Cache(redis.RedisCluster(host="127.0.0.1", port=self.ports[1]), **options)
-            )
-        return AsyncCache(
-            redis.asyncio.RedisCluster(host="127.0.0.1", port=self.ports[1]), **options
-        )
+            return Threaded(Cache(self._made[-1], **options))
+        return AsyncCache(self._made[-1], **options)
+
+    def run(self, body: Coroutine[Any, Any, None]) -> None:
+        """Run a test's body, and close what it has made in its event loop."""
+
+        async def whole() -> None:
+            try:
+                await asyncio.wait_for(body, 40)
+            finally:
+                for client in self._made:
+                    await close(client)
+
+        asyncio.run(whole())
 
     def slot(self, key: str) -> int:
         """The slot of a user's key."""

@@ -17,7 +17,7 @@ from distlock import AsyncCache, Cache
 from tests.caches import Caches, Getter, Threaded, get
 from tests.conftest import BINARIES, Server
 from tests.leases import until
-from tests.nodes import Cluster, free_port
+from tests.nodes import Cluster, close, free_port
 from tests.tools import wait_until
 
 HOW: dict[str, Any] = {"expire": 60.0, "execution_limit": 5.0}
@@ -71,7 +71,7 @@ def test_on_a_cluster_each_key_is_computed_once_whatever_shard_has_it(
         assert (await one.get_many(keys, str, **HOW)) == {key: key for key in keys}
         assert one.stats().node_deaths == other.stats().node_deaths == 0
 
-    asyncio.run(body())
+    cluster.run(body())
 
 
 def test_counts_reach_the_shard_that_has_them(face: str, cluster: Cluster) -> None:
@@ -91,7 +91,7 @@ def test_counts_reach_the_shard_that_has_them(face: str, cluster: Cluster) -> No
         await until(arrived)
         assert found == [{b"misses": b"3", b"computed": b"3"}]
 
-    asyncio.run(body())
+    cluster.run(body())
 
 
 def test_near_values_on_a_cluster_are_heard_of_from_every_shard(
@@ -110,7 +110,7 @@ def test_near_values_on_a_cluster_are_heard_of_from_every_shard(
                 while await cache.get(key, lambda: None, **HOW) != "new":
                     await asyncio.sleep(0.005)
 
-    asyncio.run(body())
+    cluster.run(body())
 
 
 def test_a_slot_that_has_moved_is_followed(face: str, cluster: Cluster) -> None:
@@ -126,7 +126,7 @@ def test_a_slot_that_has_moved_is_followed(face: str, cluster: Cluster) -> None:
         assert await cache.delete(key)
         assert cache.stats().node_deaths == 0
 
-    asyncio.run(body())
+    cluster.run(body())
 
 
 def test_while_a_slot_is_moving_no_call_fails_and_none_hangs(face: str, cluster: Cluster) -> None:
@@ -144,7 +144,7 @@ def test_while_a_slot_is_moving_no_call_fails_and_none_hangs(face: str, cluster:
         assert await cache.get(key, lambda: "after", **HOW) == "after"
         assert cluster.clients[1].exists(f"distlock:value:{{cache:{key}}}")
 
-    asyncio.run(body())
+    cluster.run(body())
 
 
 def test_a_failover_is_followed_and_no_call_fails_meanwhile(face: str, doubled: Cluster) -> None:
@@ -170,7 +170,7 @@ def test_a_failover_is_followed_and_no_call_fails_meanwhile(face: str, doubled: 
         assert await cache.get(key, lambda: None, **HOW) == "after"
         assert await cache.delete(gone)
 
-    asyncio.run(asyncio.wait_for(body(), 40))
+    doubled.run(body())
 
 
 def test_a_shard_that_is_gone_for_good_is_asked_no_more(
@@ -185,7 +185,7 @@ def test_a_shard_that_is_gone_for_good_is_asked_no_more(
         await until(lambda: cluster.clients[3].info("replication")["role"] == "master", 20)
         await until(lambda: "given up" in caplog.text, 10)
 
-    asyncio.run(asyncio.wait_for(body(), 40))
+    doubled.run(body())
 
 
 def test_a_cluster_of_which_nobody_answers_is_an_outage(face: str, cluster: Cluster) -> None:
@@ -199,7 +199,7 @@ def test_a_cluster_of_which_nobody_answers_is_an_outage(face: str, cluster: Clus
         assert not await cache.delete("k")
         assert await cache.peek("k", "nothing") == "nothing"
 
-    asyncio.run(asyncio.wait_for(body(), 40))
+    cluster.run(body())
 
 
 @pytest.mark.parametrize("how", ["killed", "demoted"])
@@ -222,14 +222,18 @@ def test_behind_sentinel_the_new_primary_is_followed(face: str, how: str) -> Non
         except redis.RedisError:
             return False
 
-    def cache_of_face() -> Any:
-        where = [("127.0.0.1", ports[2])]
-        if face == "sync":
-            return Threaded(Cache(redis.sentinel.Sentinel(where).master_for("svc")))
-        return AsyncCache(redis.asyncio.sentinel.Sentinel(where).master_for("svc"))
-
     async def body(asked: redis.Redis, other: redis.Redis) -> None:
-        cache = cache_of_face()
+        kind: Any = redis.sentinel if face == "sync" else redis.asyncio.sentinel
+        sentinel = kind.Sentinel([("127.0.0.1", ports[2])])
+        client = sentinel.master_for("svc")
+        try:
+            cache = Threaded(Cache(client)) if face == "sync" else AsyncCache(client)
+            await follow(cache, asked, other)
+        finally:
+            for one in (client, *sentinel.sentinels):
+                await close(one)
+
+    async def follow(cache: Any, asked: redis.Redis, other: redis.Redis) -> None:
         assert await cache.get("k", lambda: 1, **HOW) == 1
         if how == "killed":
             primary.kill()
