@@ -99,6 +99,12 @@ class CacheKeys:
         """Value, flight, fresh, and done (a set: the ids of what was set or deleted)."""
         return [*self.all(key)[:3], f"distlock:done:{{{self.name}:{key}}}"]
 
+    @staticmethod
+    def probe(place: str) -> str:
+        """A key in the slot of a value's key, or of the counters', to write to and see whether that
+        can be done."""
+        return f"distlock:probe:{place[place.index('{') : place.rindex('}') + 1]}"
+
     def counted(self, process: str) -> str:
         """The number of the last addition to the counters by one process."""
         return f"{self.counters}:{process}"

@@ -39,8 +39,8 @@ class Ring:
     """
 
     def __init__(self, names: Sequence[str], weights: Sequence[float]) -> None:
-        self._all = list(range(len(names)))
-        self._scores = [_scores(*node) for node in zip(names, weights, strict=True)]
+        nodes = list(zip(names, weights, strict=True))
+        self._scores = [_scores(*node) for node in nodes] if len(names) > 1 else [[1.0] * SLOTS]
         self._owners = bytearray(SLOTS) if len(names) < 256 else array("I", bytes(4 * SLOTS))
         if len(names) > 1:
             for slot, scores in enumerate(zip(*self._scores, strict=True)):

@@ -24,6 +24,7 @@ from .codec import Value
 from .computing import AGAIN, LAND, Call, Computing
 from .flight import Flight, Outcome
 from .member import Member, MemberDown
+from .near import Question
 from .waiting import DEAD, Waiting
 
 CLAIM = script("cache_claim")
@@ -47,7 +48,7 @@ class Look(NamedTuple):
     flight: str
     fresh: bool
     until: float = 0.0
-    question: object = None
+    question: Question | None = None
 
     @property
     def flying(self) -> str:

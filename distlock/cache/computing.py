@@ -27,7 +27,7 @@ from ..io import Crew, is_async, is_due
 from ..keys import CacheKeys, check_name
 from ..scripts import script
 from .codec import Codec
-from .counters import Counters
+from .counters import Adding, Counters
 from .flight import Abandoned, Flight, Outcome
 from .member import Hubs, Member, MemberDown
 from .near import Follower, Near
@@ -105,10 +105,12 @@ class Computing:
 
     def _begin_anew(self) -> None:
         """Begin with nothing, as a process that was forked does, too."""
-        self._counters = Counters(self._keys)
+        self._counters = Counters()
+        self._adding: dict[Member, Adding] = {}
         self._flights: dict[str, Flight] = {}
         self._followers: dict[Member, Follower] = {}
         self._nodes.reset()
+        self._crew.reset()
         if self._near:
             self._near.reset()
 
@@ -116,7 +118,10 @@ class Computing:
         return self._codec.decode(data).value
 
     def _count_death(self) -> None:
+        """A node is left out: others may change its values elsewhere, where nothing is heard."""
         self._counters.node_deaths += 1
+        if self._near:
+            self._near.drop_all()
 
     async def _compute(self, call: Call, member: Member | None, own: bool, flight: Flight) -> Any:
         """Have the getter called, and wait for it until the caller's limit."""

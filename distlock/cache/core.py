@@ -40,7 +40,7 @@ from ..keys import check_cache_key
 from ..scripts import script
 from .claiming import Claiming, Look, seen
 from .computing import AGAIN, Call, within
-from .counters import Stats
+from .counters import Adding, Stats
 from .flight import Flight
 from .member import Member, MemberDown
 from .near import Follower, Near
@@ -49,8 +49,6 @@ from .options import SHORTEST, Terms, checked_getter, milliseconds
 PUT = script("cache_put")
 READ = script("cache_read")
 PEEK = Terms(1.0, 1.0)
-COUNTED = 1.0
-"""Seconds after which what was counted is added to the node's counters."""
 OUTAGE = "outage"
 """The words of a flight that no node knows of."""
 log = logging.getLogger("distlock")
@@ -83,9 +81,10 @@ class CacheCore(Claiming):
         return Call(key, self._keys.all(check_cache_key(key)), checked_getter(getter), terms)
 
     async def _get(self, call: Call, refresh: bool = False) -> Any:
+        downs = 0
         while True:
             try:
-                member, own = await self._nodes.of(call.key, call.keys[0])
+                member, own = await self._nodes.of(call.key, call.keys[0], downs)
                 if refresh:
                     found = await self._anew(call, member, own)
                 else:
@@ -95,7 +94,7 @@ class CacheCore(Claiming):
                     raise
                 found = await self._alone(call)
             except MemberDown:
-                found = AGAIN
+                found, downs = AGAIN, downs + 1
             if found is not AGAIN:
                 return found
             if call.left <= 0:
@@ -107,11 +106,9 @@ class CacheCore(Claiming):
         found = self._judge(call.key, look)
         if found and (look.fresh or not found.stale):
             self._counters.hits += 1
-            if look.question and self._near and found.failure is None:
+            if look.question and own and self._near and found.failure is None:
                 self._near.keep(call.key, look.question, look.data or b"", found.value, look.until)
             return self._given(call.key, found)
-        if look.question and self._near:
-            self._near.forget(call.key, look.question)
         if found and call.terms.stale:
             self._counters.stale += 1
             self._renew_aside(call, member, own, look)
@@ -139,9 +136,9 @@ class CacheCore(Claiming):
 
     async def _look(self, call: Call, member: Member) -> Look:
         hub = member.hub
-        if self._counters.scheduled == math.inf:
-            self._counters.due = time.monotonic() + COUNTED
-            hub.keep(self._counters)
+        adding = self._counters.adding
+        if adding is None or adding.scheduled == math.inf:
+            await self._count()
         io = hub.take()
         try:
             if self._near:
@@ -150,12 +147,25 @@ class CacheCore(Claiming):
         finally:
             hub.give(io)
 
+    async def _count(self) -> None:
+        """Have a keeper add what is counted to the hash on the node that has that."""
+        place = self._keys.counters
+        with suppress(NodesUnreachable, MemberDown):
+            member, _ = await self._nodes.of(place, place)
+            if member not in self._adding:
+                self._adding[member] = Adding(self._counters, self._keys)
+            adding = self._counters.adding = self._adding[member]
+            adding.begin()
+            member.hub.keep(adding)
+
     async def _look_near(self, near: Near, io: IO, call: Call, member: Member) -> Look:
         """Look in such a way that the value may be kept in this process."""
         follower = self._followers.get(member)
         if follower is None:
-            follower = self._followers[member] = Follower(near, self._keys.values)
-            member.hub.track(self._keys.values, follower.hear, follower.stand)
+            made = Follower(near, self._keys.values)
+            follower = self._followers.setdefault(member, made)
+            if follower is made:  # and not that of another thread
+                member.hub.track(self._keys.values, follower.hear, follower.stand)
         question = near.ask(call.key) if follower.standing else None
         began = time.monotonic()
         answer = await member.run(io, READ, call.keys[:3], (), call.deadline)
@@ -184,17 +194,18 @@ class CacheCore(Claiming):
 
     async def _put(self, key: str, data: bytes, expire: float, stale: float, strict: bool) -> bool:
         """Set a value, or delete it (expire 0); whether its owner did so."""
-        keys, id = self._keys.put(check_cache_key(key)), secrets.token_hex(8)
+        keys, id, downs = self._keys.put(check_cache_key(key)), secrets.token_hex(8), 0
         while True:
             owner = await self._nodes.owner(key, keys[0])
             try:
-                member, own = await self._nodes.of(key, keys[0])
+                member, own = await self._nodes.of(key, keys[0], downs)
                 kept = expire if own else min(expire, self._options.gutter_expire)
                 args = (id, data, milliseconds(kept), milliseconds(stale if own else 0))
                 await self._tell(member, keys, args)
             except NodesUnreachable:
                 own = False
             except MemberDown:
+                downs += 1
                 continue
             if own or owner.owe(keys, id):
                 break
@@ -231,12 +242,13 @@ class CacheCore(Claiming):
 
     async def _peek(self, key: str, default: Any) -> Any:
         """The value that is there, or the default; nothing is computed."""
-        call = self._begin(key, _no_getter, PEEK)
+        call, downs = self._begin(key, _no_getter, PEEK), 0
         while call.left > 0:
             try:
-                member, _ = await self._nodes.of(key, call.keys[0])
+                member, _ = await self._nodes.of(key, call.keys[0], downs)
                 look = await self._look(call, member)
             except MemberDown:
+                downs += 1
                 continue
             except NodesUnreachable:
                 if self._options.on_outage == "raise":
@@ -263,7 +275,7 @@ class CacheCore(Claiming):
         found: dict[str, Any] = {}
         parts: dict[Member, list[Call]] = {}
         for call in calls:
-            with suppress(NodesUnreachable):
+            with suppress(NodesUnreachable, MemberDown):
                 member, _ = await self._nodes.of(call.key, call.keys[0])
                 parts.setdefault(member, []).append(call)
         for member, part in parts.items():

@@ -1,8 +1,7 @@
 """What a cache has counted in this process, and what all processes have, on a node.
 
 Each process adds its differences to a hash on a node, once a second at most, and only when there
-are any. An addition has a number, so that one that is sent twice counts once; one that no node
-takes is tried again with the next.
+are any. An addition has a number, so that one that is sent twice counts once.
 """
 
 from __future__ import annotations
@@ -10,18 +9,20 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 from redis.exceptions import NoPermissionError, RedisError
 
 from ..errors import ServerUnreachable
-from ..io import IO
+from ..io import IO, Mutex
 from ..keys import CacheKeys
 from ..scripts import script
 
 COUNT = script("cache_count")
 PAUSE = 1.0
 """Seconds between two additions at least."""
+LINGER = 60.0
+"""Seconds for which a keeper looks whether there is something to add, after the cache was asked."""
 
 
 @dataclass
@@ -53,43 +54,79 @@ class Stats:
     outages: int = 0
 
 
-class Counters(Stats):
-    """The counts of one process, which a keeper adds to those on a node; see io.Kept."""
+NAMES = [field.name for field in fields(Stats)]
 
-    def __init__(self, keys: CacheKeys) -> None:
+
+class Counters(Stats):
+    """The counts of one process.
+
+    Attributes:
+        adding: what adds them to those on a node; None when that has failed.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._sent = Stats()
-        self._process = secrets.token_hex(8)
-        self._keys = [keys.counters, keys.counted(self._process)]
-        self._under_way: tuple[int, Stats] = (0, Stats())
+        self.adding: Adding | None = None
+        self._taken = Stats()
+        self._mutex = Mutex()
+
+    def now(self) -> Stats:
+        """What was counted in this process."""
+        return Stats(**{name: getattr(self, name) for name in NAMES})
+
+    def take(self) -> dict[str, int]:
+        """What was counted since this was last called."""
+        with self._mutex:
+            now, before = self.now(), self._taken
+            self._taken = now
+        changes = {name: getattr(now, name) - getattr(before, name) for name in NAMES}
+        return {name: change for name, change in changes.items() if change}
+
+
+class Adding:
+    """Adds counts to the hash on one node; kept by a keeper there, see io.Kept.
+
+    What was sent and not confirmed stays with this node; what is counted from then on goes to the
+    node that a later call finds.
+    """
+
+    def __init__(self, counters: Counters, keys: CacheKeys) -> None:
+        self._counters = counters
+        self._keys = [keys.counters, keys.counted(secrets.token_hex(8))]
+        self._number = 0
+        self._changes: dict[str, int] = {}
+        self._until = 0.0
         self.due = 0.0
         self.deadline = math.inf
         self.scheduled = math.inf
 
-    def now(self) -> Stats:
-        """What was counted in this process."""
-        return Stats(**{name: getattr(self, name) for name in asdict(Stats())})
+    def begin(self) -> None:
+        """Add from now on, until nothing has been asked of the cache for some time."""
+        self.due = time.monotonic() + PAUSE
+        self._until = time.monotonic() + LINGER
 
     @property
     def kept(self) -> bool:
-        """Whether there is something to add."""
-        return self.now() != self._sent
+        """Whether there is, or soon may be, something to add."""
+        mine = self._counters.adding is self and time.monotonic() < self._until
+        return mine or bool(self._changes)
 
     async def keep(self, io: IO, until: float) -> None:
-        """Add the differences."""
+        """Add what was counted since the last time."""
         self.due = time.monotonic() + PAUSE
-        number, reached = self._under_way
-        if reached == self._sent:
-            number, reached = number + 1, self.now()
-            self._under_way = (number, reached)
-        sent = asdict(self._sent)
-        changes = {name: n - sent[name] for name, n in asdict(reached).items() if n != sent[name]}
-        words = [str(word) for change in changes.items() for word in change]
-        try:
-            await io.call(COUNT, self._keys, (number, *words), 0.25)
-        except (RedisError, ServerUnreachable):
+        if not self._changes:
+            self._changes = self._counters.take()
+            self._number += 1
+        if not self._changes:
             return
-        self._sent = reached
+        words = [str(word) for change in self._changes.items() for word in change]
+        try:
+            await io.call(COUNT, self._keys, (self._number, *words), 0.25)
+        except (RedisError, ServerUnreachable):
+            if self._counters.adding is self:
+                self._counters.adding = None
+            return
+        self._changes = {}
 
 
 async def read_counters(io: IO, keys: CacheKeys) -> dict[str, int]:
@@ -98,10 +135,9 @@ async def read_counters(io: IO, keys: CacheKeys) -> dict[str, int]:
     Returns:
         The counts by their names in Stats; nothing when there are none, or none for this user.
     """
-    names = [*asdict(Stats())]
     try:
-        found = await io.command("HMGET", keys.counters, *names)
+        found = await io.command("HMGET", keys.counters, *NAMES)
     except NoPermissionError:
         return {}
     counted = any(count is not None for count in found)
-    return dict(zip(names, (int(count or 0) for count in found), strict=True)) if counted else {}
+    return dict(zip(NAMES, (int(count or 0) for count in found), strict=True)) if counted else {}

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from ..io import Mutex
 
@@ -25,6 +26,12 @@ MISSING: Final = object()
 
 _Entry = tuple[Any, float, int]
 """Value, the monotonic time until which it is good, bytes."""
+
+
+class Question:
+    """A value is asked for; whoever asks holds on to it, and with him it goes."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Near:
@@ -47,7 +54,7 @@ class Near:
     def reset(self) -> None:
         """Begin anew."""
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._asked: dict[str, object] = {}
+        self._asked: WeakValueDictionary[str, Question] = WeakValueDictionary()
         self._size = 0
         self._mutex = Mutex()
 
@@ -56,15 +63,15 @@ class Near:
         try:
             value, until, _ = self._entries[key]
             self._entries.move_to_end(key)
-        except KeyError:  # or dropped by another thread just now
+        except (KeyError, TypeError):  # or dropped by another thread just now; or it is no key
             return MISSING
         if monotonic() >= until:
             return MISSING
         return value if self._decode is None else self._decode(value)
 
-    def ask(self, key: str) -> object:
+    def ask(self, key: str) -> Question:
         """Note that a value is about to be asked for; returns what `keep` wants to see."""
-        question = self._asked[key] = object()
+        question = self._asked[key] = Question()
         return question
 
     def keep(self, key: str, question: object, data: bytes, value: Any, until: float) -> None:
@@ -74,17 +81,13 @@ class Near:
                 return
             del self._asked[key]
             self._drop(key)
+            if len(data) > self._largest:  # it would drive out all others, and itself
+                return
             kept = value if self._decode is None else data
             self._entries[key] = (kept, until, len(data))
             self._size += len(data)
             while len(self._entries) > self._most or self._size > self._largest:
-                self._drop(next(iter(self._entries)))
-
-    def forget(self, key: str, question: object) -> None:
-        """Nothing was read that can be kept."""
-        with self._mutex:
-            if self._asked.get(key) is question:
-                del self._asked[key]
+                self._size -= self._entries.popitem(last=False)[1][2]  # one step: `get` moves them
 
     def drop(self, key: str) -> None:
         """Its value has changed."""
@@ -131,5 +134,6 @@ class Follower:
 
     def stand(self, stands: bool) -> None:
         """The connection stands from now on, or no longer."""
-        self.standing = stands
-        self._near.drop_all()
+        stood, self.standing = self.standing, stands
+        if stood:  # else nothing was kept from this node, and the others' is still good
+            self._near.drop_all()

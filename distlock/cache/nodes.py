@@ -18,13 +18,17 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.exceptions import RedisClusterException, RedisError
 
-from ..checks import seconds
 from ..errors import NodesUnreachable, UsageError
 from ..io import AsyncClient, SyncClient
 from ..ring import Ring
 from ..text import mask
-from .member import Hubs, Member
+from .member import Hubs, Member, Owed, Shard
+
+MOST = 50
+"""Times that one call is sent elsewhere, before all nodes are taken to be unreachable: a slot that
+does not end to move."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,12 @@ class Node:
     name: str = ""
 
     def __post_init__(self) -> None:
-        seconds("weight", self.weight, 0.01, 1000.0)
+        weight = self.weight
+        good = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not good or not 0.01 <= weight <= 1000:
+            raise UsageError(f"weight {weight!r} of a node cannot be used: take 0.01 to 1000")
+        if not isinstance(self.name, str):
+            raise UsageError(f"name {self.name!r} of a node is no text: give a str")
         object.__setattr__(self, "name", self.name or where(self.server))
 
 
@@ -61,12 +70,6 @@ def where(server: Any) -> str:
     place = getattr(pool, "service_name", None) or kwargs.get("path")
     place = place or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
     return f"{place}/{kwargs.get('db') or 0}"
-
-
-def _shard(cluster: Any, place: str) -> str:
-    """The name of the shard that has a key."""
-    name: str = cluster.get_node_from_key(place).name
-    return name
 
 
 class Nodes:
@@ -101,23 +104,28 @@ class Nodes:
     def reset(self) -> None:
         """Begin anew, as a process that was forked does."""
         self._members: dict[tuple[int, str], Member] = {}
+        self._owed: dict[int, Owed] = {}
 
-    async def of(self, key: str, place: str) -> tuple[Member, bool]:
+    async def of(self, key: str, place: str, downs: int = 0) -> tuple[Member, bool]:
         """Who serves a key, and whether it is its owner.
 
         Args:
             key: the user's.
             place: the value's key on a node.
+            downs: how often a member that was named did not serve.
 
         Raises:
             NodesUnreachable: all are left out.
+            MemberDown: look again.
         """
         owner = await self.owner(key, place)
-        if not owner.down:
+        if not owner.down and downs <= MOST:
+            if owner.owed:
+                await owner.settle(place)
             return owner, True
         for index in self._ring.order(key)[1:]:
             member = await self._member(index, place)
-            if not member.down:
+            if not member.down and downs <= 2 * MOST:
                 return member, False
         raise NodesUnreachable(
             f"no node of the cache answers for key {key!r}: start one of "
@@ -130,21 +138,38 @@ class Nodes:
         return await self._member(self._ring.owner(key), place)
 
     async def _member(self, index: int, place: str) -> Member:
-        node = self._nodes[index]
+        server = self._nodes[index].server
         shard = ""
-        if isinstance(node.server, redis.RedisCluster):
-            shard = _shard(node.server, place)
-        elif isinstance(node.server, redis.asyncio.RedisCluster):
-            await node.server.initialize()
-            shard = _shard(node.server, place)
+        if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
+            shard = await _shard(server, place)
         try:
             return self._members[index, shard]
         except KeyError:
-            return self._make(index, shard)
+            return self._make(index, shard, place)
 
-    def _make(self, index: int, shard: str) -> Member:
+    def _make(self, index: int, shard: str, place: str) -> Member:
         node = self._nodes[index]
+        server: Any = node.server
+        of_cluster = None
+        if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
+            owed = self._owed.setdefault(index, {})
+            of_cluster = Shard(owed, lambda: not shard or shard in _primaries(server))
         name = f"{node.name} {shard}".strip()
         hub = self._hub_of(node, shard)
-        made = Member(name, hub, self._timeout, self._on_death, bool(shard))
+        made = Member(name, hub, self._timeout, self._on_death, place, of_cluster)
         return self._members.setdefault((index, shard), made)
+
+
+async def _shard(cluster: Any, place: str) -> str:
+    """The name of the shard that has a key; "" when none is known: whoever is asked will say."""
+    try:
+        if isinstance(cluster, redis.asyncio.RedisCluster):
+            await cluster.initialize()
+        name: str = cluster.get_node_from_key(place).name
+    except (RedisClusterException, RedisError, OSError):
+        return ""
+    return name
+
+
+def _primaries(cluster: Any) -> set[str]:
+    return {node.name for node in cluster.get_primaries()}

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
-from .base import AWAY, Argument
+from .base import AWAY, DENIED, Argument
 from .link import Link, patiently, tie
 from .mailbox import Mailbox
 from .pulse import running
@@ -75,7 +75,12 @@ class AsyncIO(Sending):
     async def _open(self) -> Link:
         if self._link is None or self._link.broken:
             connection = await self._route.connection(socket_timeout=None)
-            await connection.connect()
+            try:
+                await connection.connect()
+            except ConnectionError as error:  # redis.asyncio says so of a wrong password, too
+                if isinstance(error.__cause__, DENIED):
+                    raise error.__cause__ from None
+                raise
             self._link = Link(connection)
             tie(self._link, self)
             self._lives += 1

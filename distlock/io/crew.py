@@ -90,6 +90,9 @@ class Crew(Protocol):
     async def each(self, cores: Sequence[Core]) -> list[Any]:
         """Run cores, at the same time where that costs no threads; their answers."""
 
+    def reset(self) -> None:
+        """Begin anew, as a process that was forked does."""
+
 
 class Threads:
     """The crew of a synchronous program."""
@@ -117,6 +120,9 @@ class Threads:
         """Run cores one after the other."""
         return [await core() for core in cores]
 
+    def reset(self) -> None:
+        """Nothing to do: threads are not forked."""
+
 
 class Tasks:
     """The crew of an event loop."""
@@ -124,6 +130,10 @@ class Tasks:
     latch = AsyncLatch
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as a process that was forked does: it has an event loop of its own."""
         self._running: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 

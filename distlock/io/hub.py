@@ -109,11 +109,15 @@ class Hub:
 
     async def presence(self, seconds: float) -> str:
         """The ids of two connections that live as long as this process does, and the server's."""
-        with self._present:
+        if not self._present.acquire(timeout=max(seconds, 0)):
+            return ""  # another thread asks, and has no answer yet
+        try:
             if self._presence is None:
                 assert isinstance(self._route, Route)
                 self._presence = SyncIO(self._route, 0)
             return await self._presence.presence(seconds)
+        finally:
+            self._present.release()
 
     def track(self, prefix: str, hear: Hear, stand: Stand) -> None:
         """Tell of keys that change, until the owner of the methods is gone; see Tracker."""
@@ -251,6 +255,7 @@ class AsyncHub:
 
 
 def _after_fork() -> None:
+    Hub._making = threading.Lock()  # a thread that is not here any more may have held it
     for hub in list(Hub._all):
         hub.reset()
 

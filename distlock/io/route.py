@@ -12,12 +12,15 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, RedisClusterException
 from redis.retry import Retry
 
 DROPPED = ("retry_on_error", "maint_notifications_pool_handler", "cache_config", "cache")
@@ -46,9 +49,10 @@ class Route:
         pool = self._pool
         if self._cluster:
             cluster = self._cluster
-            node = cluster.get_node(node_name=self._node) if self._node else None
-            node = node or cluster.get_node_from_key(self._key)
-            pool = cluster.get_redis_connection(node).connection_pool
+            with _away():
+                node = cluster.get_node(node_name=self._node) if self._node else None
+                node = node or cluster.get_node_from_key(self._key)
+                pool = cluster.get_redis_connection(node).connection_pool
         return pool.connection_class(
             **_plain(pool.connection_kwargs, Retry(NoBackoff(), 0), settings)
         )
@@ -56,7 +60,8 @@ class Route:
     def moved(self) -> bool:
         """Ask a cluster where the slot is now; False when there is no cluster to ask."""
         if self._cluster:
-            self._cluster.nodes_manager.initialize()
+            with _away():
+                self._cluster.nodes_manager.initialize()
         return self._cluster is not None
 
 
@@ -72,9 +77,10 @@ class AsyncRoute:
         """A new connection; see Route."""
         place = self._pool
         if self._cluster:
-            await self._cluster.initialize()
-            place = self._cluster.get_node(node_name=self._node) if self._node else None
-            place = place or self._cluster.get_node_from_key(self._key)
+            with _away():
+                await self._cluster.initialize()
+                place = self._cluster.get_node(node_name=self._node) if self._node else None
+                place = place or self._cluster.get_node_from_key(self._key)
         return place.connection_class(
             **_plain(place.connection_kwargs, AsyncRetry(NoBackoff(), 0), settings)
         )
@@ -82,8 +88,18 @@ class AsyncRoute:
     async def moved(self) -> bool:
         """See Route."""
         if self._cluster:
-            await self._cluster.nodes_manager.initialize()
+            with _away():
+                await self._cluster.nodes_manager.initialize()
         return self._cluster is not None
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """A cluster of which no node answers, or none has the slot, is away like any server."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _plain(kwargs: dict[str, Any], retry: object, settings: dict[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from weakref import WeakMethod
 
-from redis.exceptions import RedisError, TimeoutError
+from redis.exceptions import RedisError, ResponseError, TimeoutError
 
 from .route import AsyncRoute, Route
 
@@ -26,6 +26,7 @@ PAUSE = 0.25
 """Seconds between two tries to connect."""
 Hear = Callable[[list[bytes] | None], None]
 Stand = Callable[[bool], None]
+log = logging.getLogger("distlock")
 
 
 def _begin(id: int, prefix: str) -> list[tuple[str, ...]]:
@@ -45,20 +46,36 @@ class Tracker:
 
     def __init__(self, route: Route, prefix: str, hear: Hear, stand: Stand) -> None:
         self._route = route
+        self._begin_as(prefix, hear, stand)
+        threading.Thread(target=self._follow, name="distlock-tracker", daemon=True).start()
+
+    def _begin_as(self, prefix: str, hear: Hear, stand: Stand) -> None:
         self._prefix = prefix
         self._hear: WeakMethod[Any] = WeakMethod(hear)
         self._stand: WeakMethod[Any] = WeakMethod(stand)
-        threading.Thread(target=self._follow, name="distlock-tracker", daemon=True).start()
+        self._refused = ""
 
     def _follow(self) -> None:
         while self._tell(self._stand, False):
-            connection = self._route.connection(protocol=2, socket_timeout=SILENCE)
-            with suppress(RedisError, OSError):
-                self._listen(connection)
-            connection.disconnect()
+            try:
+                self._listen(self._route.connection(protocol=2, socket_timeout=SILENCE))
+            except (RedisError, OSError) as error:
+                self._note(error)
             time.sleep(PAUSE)
 
+    def _note(self, error: Exception) -> None:
+        """Say it once when the server does not want to tell: nothing is kept near then."""
+        if isinstance(error, ResponseError) and str(error) != self._refused:
+            self._refused = str(error)
+            log.warning("no near cache, tracking is refused: %s", error)
+
     def _listen(self, connection: Any) -> None:
+        try:
+            self._hear_from(connection)
+        finally:
+            connection.disconnect()
+
+    def _hear_from(self, connection: Any) -> None:
         connection.connect()
         connection.send_command("CLIENT", "ID")
         for words in _begin(connection.read_response(), self._prefix):
@@ -93,24 +110,28 @@ class AsyncTracker(Tracker):
 
     def __init__(self, route: AsyncRoute, prefix: str, hear: Hear, stand: Stand) -> None:
         self._async_route = route
-        self._prefix = prefix
-        self._hear = WeakMethod(hear)
-        self._stand = WeakMethod(stand)
+        self._begin_as(prefix, hear, stand)
         task = asyncio.create_task(self._follow_on())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     async def _follow_on(self) -> None:
         while self._tell(self._stand, False):
-            connection = await self._async_route.connection(protocol=2, socket_timeout=SILENCE)
             try:
-                with suppress(RedisError, OSError):
-                    await self._listen_on(connection)
-            finally:
-                await connection.disconnect(nowait=True)
+                await self._listen_on(
+                    await self._async_route.connection(protocol=2, socket_timeout=SILENCE)
+                )
+            except (RedisError, OSError) as error:
+                self._note(error)
             await asyncio.sleep(PAUSE)
 
     async def _listen_on(self, connection: Any) -> None:
+        try:
+            await self._hear_from_it(connection)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def _hear_from_it(self, connection: Any) -> None:
         await connection.connect()
         await connection.send_command("CLIENT", "ID")
         for words in _begin(await connection.read_response(), self._prefix):
@@ -118,6 +139,7 @@ class AsyncTracker(Tracker):
             await connection.read_response()
         alive, asked = self._tell(self._stand, True), False
         while alive:
+            _heed_cancellation()
             try:
                 async with asyncio.timeout(SILENCE):
                     said = await connection.read_response(timeout=None, disconnect_on_error=False)
@@ -130,3 +152,10 @@ class AsyncTracker(Tracker):
             asked = False
             if said[0] == b"message":
                 alive = self._tell(self._hear, said[2])
+
+
+def _heed_cancellation() -> None:
+    """End the task that was cancelled while redis-py connected, which swallows that."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
