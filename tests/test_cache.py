@@ -241,7 +241,7 @@ def test_10_a_delete_is_final_at_every_step_of_a_get(url: str, verb: str) -> Non
             step()
             return answer
 
-        member, _ = await one._nodes.of("k", "k")
+        member, _ = await one._nodes.of("k", VALUE)
         real_ask, real_run = member.ask, member.run
         member.ask, member.run = stepping, running  # type: ignore[method-assign]
         first = one.get("k", getter, thread=False, **HOW)

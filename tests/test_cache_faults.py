@@ -187,7 +187,7 @@ def test_5_every_request_that_arrives_again_later_changes_nothing(
         return client.mget(state_keys)
 
     def record(cache: Cache) -> None:
-        member, _ = asyncio.run(cache._nodes.of("k", "k"))
+        member, _ = asyncio.run(cache._nodes.of("k", VALUE))
         real = member.run
 
         async def run(io: Any, script: Any, keys: Any, args: Any, *rest: Any, **how: Any) -> Any:
