@@ -101,9 +101,9 @@ class CacheKeys:
 
     @staticmethod
     def probe(place: str) -> str:
-        """A key in the slot of a value's key, or of the counters', to write to and see whether that
-        can be done."""
-        return f"distlock:probe:{place[place.index('{') : place.rindex('}') + 1]}"
+        """A key in the slot of another one, to write to and see whether that can be done."""
+        tag = place.partition("{")[2].rpartition("}")[0]
+        return f"distlock:probe:{{{tag or place}}}"
 
     def counted(self, process: str) -> str:
         """The number of the last addition to the counters by one process."""
