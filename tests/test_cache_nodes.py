@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import statistics
@@ -17,6 +18,7 @@ import redis
 
 from distlock import AsyncCache, Cache
 from distlock.errors import NodesUnreachable, UsageError
+from distlock.io import run
 from tests.caches import Caches, Getter, get
 from tests.conftest import BINARIES, ONE_KIND, Server
 from tests.leases import in_thread, until
@@ -874,3 +876,13 @@ async def near(cache: Any, key: str) -> None:
         while cache.stats().near_hits == before:
             assert await cache.get(key, lambda: "v", **HOW) == "v"
             await asyncio.sleep(0.005)
+
+
+def test_a_cache_that_is_gone_asks_its_dead_node_no_more() -> None:
+    cache = Cache("redis://localhost:1")
+    assert cache.get("k", lambda: 1, expire=1, execution_limit=5) == 1
+    member = run(cache._nodes.owner("k", "distlock:value:{cache:k}"))
+    assert member.kept
+    del cache
+    gc.collect()
+    assert not member.kept

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar
-from weakref import WeakSet
+from weakref import WeakMethod, WeakSet
 
 from redis.exceptions import RedisError
 
@@ -94,7 +94,8 @@ class Computing:
         self._options = options
         self._crew = crew
         self._codec = Codec(options.serializer, options.compress_above)
-        self._nodes = Nodes(nodes, hub_of, options.node_timeout, self._count_death)
+        died = WeakMethod(self._count_death)
+        self._nodes = Nodes(nodes, hub_of, options.node_timeout, died)
         self._near: Near | None = None
         if options.near:
             self._near = Near(
@@ -205,7 +206,8 @@ class Computing:
     ) -> None:
         """Keep the outcome on the node, if the right is still there, and wake those who wait."""
         expire, stale = outcome.expire, call.terms.stale if own and not outcome.error else 0.0
-        expire *= 1 - self._options.jitter * random.random()
+        if self._options.jitter:
+            expire *= 1 - self._options.jitter * random.random()
         if not own:
             expire = min(expire, self._options.gutter_expire)
         args = (flight.right, outcome.data, milliseconds(expire), milliseconds(stale))

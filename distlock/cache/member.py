@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakMethod
 
 from redis.exceptions import (
     AskError,
@@ -97,7 +98,7 @@ class Member:
         name: of the node.
         hub: what this process shares there.
         timeout: seconds for an answer.
-        on_death: called when it is left out.
+        on_death: called when it is left out; when the cache is gone, nobody asks any more.
         place: a key on it.
         shard: what it shares with the other shards of a Cluster, None if it is no shard.
 
@@ -113,7 +114,7 @@ class Member:
         name: str,
         hub: Hubs,
         timeout: float,
-        on_death: Callable[[], None],
+        on_death: WeakMethod[Callable[[], None]],
         place: str,
         shard: Shard | None = None,
     ) -> None:
@@ -192,14 +193,15 @@ class Member:
                 return
             self.down = True
         log.warning("cache node %s is left out: %s", self.name, " ".join(str(error).split()))
-        self._on_death()
+        if (died := self._on_death()) is not None:
+            died()
         self.due = time.monotonic() + PAUSE
         self.hub.keep(self)
 
     @property
     def kept(self) -> bool:
         """Whether it is to be asked whether it is back."""
-        return self.down
+        return self.down and self._on_death() is not None
 
     async def keep(self, io: IO, until: float) -> None:
         """Try it; pay what is owed; use it again."""

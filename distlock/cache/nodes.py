@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakMethod
 
 import redis
 import redis.asyncio
@@ -87,7 +88,7 @@ class Nodes:
         nodes: Sequence[Node],
         hub_of: Callable[[Node, str], Hubs],
         timeout: float,
-        on_death: Callable[[], None],
+        on_death: WeakMethod[Callable[[], None]],
     ) -> None:
         names = [node.name for node in nodes]
         if not nodes:

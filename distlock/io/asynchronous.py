@@ -17,8 +17,8 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
-from .base import AWAY, DENIED, Argument
-from .link import Link, patiently, tie
+from .base import AWAY, Argument
+from .link import Link, opened, patiently, tie
 from .mailbox import Mailbox
 from .pulse import running
 from .route import ANSWER, AsyncRoute
@@ -75,13 +75,7 @@ class AsyncIO(Sending):
     async def _open(self) -> Link:
         if self._link is None or self._link.broken:
             connection = await self._route.connection(socket_timeout=None)
-            try:
-                await connection.connect()
-            except ConnectionError as error:  # redis.asyncio says so of a wrong password, too
-                if isinstance(error.__cause__, DENIED):
-                    raise error.__cause__ from None
-                raise
-            self._link = Link(connection)
+            self._link = Link(await opened(connection))
             tie(self._link, self)
             self._lives += 1
         return self._link
@@ -144,8 +138,7 @@ class AsyncIO(Sending):
 
     async def _subscribe(self, channel: str) -> Mailbox:
         connection = await self._route.connection(protocol=2, socket_timeout=None)
-        await connection.connect()
-        mailbox = Mailbox(connection)
+        mailbox = Mailbox(await opened(connection))
         await mailbox.open(channel)
         self._mailboxes[channel] = mailbox
         tie(mailbox, self)

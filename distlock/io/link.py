@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 import hiredis
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
-from .base import Argument
+from .base import DENIED, Argument
 
 PACK: Callable[..., bytes] = hiredis.pack_command
 CLOSED = ConnectionError("the connection was closed")
@@ -173,6 +173,19 @@ class _Watch:
     def end(self) -> None:
         """Watch no longer."""
         self._timer.cancel()
+
+
+async def opened(connection: Any) -> Any:
+    """The connection, once it stands; one that is given up is closed."""
+    try:
+        await connection.connect()
+    except BaseException as error:
+        await connection.disconnect(nowait=True)
+        cause = error.__cause__
+        if isinstance(cause, DENIED):  # redis.asyncio calls a wrong password a lost connection
+            raise cause from None
+        raise
+    return connection
 
 
 async def patiently(work: Coroutine[Any, Any, T], seconds: float) -> T:
