@@ -7,6 +7,7 @@ begins with an empty one.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -70,6 +71,15 @@ class Server:
         """End it and delete its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """What a module's tests have left goes: a keeper at work would draw random numbers meanwhile,
+    and hypothesis takes that for a test that does.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

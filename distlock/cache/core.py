@@ -153,7 +153,7 @@ class CacheCore(Claiming):
         with suppress(NodesUnreachable, MemberDown):
             member, _ = await self._nodes.of(place, place)
             if member not in self._adding:
-                self._adding[member] = Adding(self._counters, self._keys)
+                self._adding[member] = Adding(self, self._counters, self._keys)
             adding = self._counters.adding = self._adding[member]
             adding.begin()
             member.hub.keep(adding)

@@ -10,15 +10,17 @@ import math
 import secrets
 import time
 from dataclasses import dataclass, fields
+from weakref import ref
 
 from redis.exceptions import NoPermissionError, RedisError
 
-from ..errors import ServerUnreachable
 from ..io import IO, Mutex
 from ..keys import CacheKeys
 from ..scripts import script
 
 COUNT = script("cache_count")
+MOST = 60
+"""Times that an addition is tried."""
 PAUSE = 1.0
 """Seconds between two additions at least."""
 LINGER = 60.0
@@ -86,15 +88,17 @@ class Counters(Stats):
 class Adding:
     """Adds counts to the hash on one node; kept by a keeper there, see io.Kept.
 
-    What was sent and not confirmed stays with this node; what is counted from then on goes to the
-    node that a later call finds.
+    What was sent and not confirmed stays with this node, and is dropped after a minute, or when the
+    cache is gone; what is counted from then on goes to the node that a later call finds.
     """
 
-    def __init__(self, counters: Counters, keys: CacheKeys) -> None:
+    def __init__(self, cache: object, counters: Counters, keys: CacheKeys) -> None:
+        self._cache = ref(cache)
         self._counters = counters
         self._keys = [keys.counters, keys.counted(secrets.token_hex(8))]
         self._number = 0
         self._changes: dict[str, int] = {}
+        self._failed = 0
         self._until = 0.0
         self.due = 0.0
         self.deadline = math.inf
@@ -121,12 +125,15 @@ class Adding:
             return
         words = [str(word) for change in self._changes.items() for word in change]
         try:
-            await io.call(COUNT, self._keys, (self._number, *words), 0.25)
-        except (RedisError, ServerUnreachable):
+            await io.attempt(COUNT, self._keys, (self._number, *words), 0.25)
+        except (RedisError, OSError):
+            self._failed += 1
+            if self._failed == MOST or self._cache() is None:
+                self._changes = {}
             if self._counters.adding is self:
                 self._counters.adding = None
             return
-        self._changes = {}
+        self._changes, self._failed = {}, 0
 
 
 async def read_counters(io: IO, keys: CacheKeys) -> dict[str, int]:
