@@ -14,6 +14,7 @@ from weakref import ref
 
 from redis.exceptions import NoPermissionError, RedisError
 
+from ..errors import ServerUnreachable
 from ..io import IO, Mutex
 from ..keys import CacheKeys
 from ..scripts import script
@@ -125,8 +126,8 @@ class Adding:
             return
         words = [str(word) for change in self._changes.items() for word in change]
         try:
-            await io.attempt(COUNT, self._keys, (self._number, *words), 0.25)
-        except (RedisError, OSError):
+            await io.call(COUNT, self._keys, (self._number, *words), 0.25)
+        except (RedisError, ServerUnreachable):
             self._failed += 1
             if self._failed == MOST or self._cache() is None:
                 self._changes = {}
