@@ -78,6 +78,7 @@ class AsyncIO(Sending):
             self._link = Link(await opened(connection))
             tie(self._link, self)
             self._lives += 1
+            await asyncio.sleep(0)  # its reader, which closes it, has begun
         return self._link
 
     async def _send(
