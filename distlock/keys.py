@@ -92,7 +92,7 @@ class CacheKeys:
 
     def all(self, key: str) -> list[str]:
         """Value (bytes), flight (who computes it), fresh (while it is there the value is no stale
-        one), waiters (a set: who is called when the flight lands), watch (there is a watcher)."""
+        one), waiters (a set: who is called when the flight lands), watch (who watches)."""
         return [f"{self.values}{key}}}", *[f"{prefix}{key}}}" for prefix in self._others]]
 
     def put(self, key: str) -> list[str]:

@@ -16,6 +16,9 @@ import pytest
 import redis
 
 from distlock import Cache
+from distlock.io import SyncIO, run
+from distlock.keys import CacheKeys
+from distlock.scripts import script
 from tests.caches import Caches, Getter, get
 from tests.conftest import ROOT
 from tests.leases import until
@@ -173,6 +176,27 @@ def test_9_only_the_first_waiter_looks_ten_times_a_second_at_most(
         assert await asyncio.gather(computes, *waits) == ["value 1"] * 6
 
     asyncio.run(body())
+
+
+def test_9_the_first_waiter_goes_on_watching_when_it_looks_again(client: redis.Redis) -> None:
+    io, claim = SyncIO(client), script("cache_claim")
+    keys, flight = CacheKeys("cache").all("k"), "computes 1000 1 2 s"
+    client.set(FLIGHT, flight, px=1000)
+
+    def watches(who: str) -> int:
+        answer = run(io.call(claim, keys, (who, 1000, "", flight, 0, f"{who} topic")))
+        assert answer[0] == 2
+        return int(answer[2])
+
+    assert [watches(who) for who in ("first", "other", "first", "other", "first")] == [
+        1,
+        0,
+        1,
+        0,
+        1,
+    ]
+    client.delete(keys[4])  # the first has left
+    assert [watches(who) for who in ("other", "first", "other")] == [1, 0, 1]
 
 
 def test_5_every_request_that_arrives_again_later_changes_nothing(

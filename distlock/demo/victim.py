@@ -54,8 +54,8 @@ def computing(
         with suppress(redis.RedisError):
             flights: list[Any] = client.mget([its[1] for its in places])
             watched: list[Any] = client.mget([its[4] for its in places])
-            for key, flight, right in zip(keys, flights, watched, strict=True):
-                if flight and right and flight.startswith(right):
+            for key, flight, watcher in zip(keys, flights, watched, strict=True):
+                if flight and watcher and flight.split()[0] == watcher.split()[0]:
                     yield Computing(node, key, _name(client, flight), flight)
 
 

@@ -15,8 +15,12 @@ if alive and ARGV[5] == '0' then
   redis.call('SADD', KEYS[4], ARGV[6] .. ' ' .. right)
   redis.call('PEXPIRE', KEYS[4], 3 * ttl)
   if left > ttl then redis.call('PEXPIRE', KEYS[2], ttl) end -- the clock was set back
-  if watched ~= right then redis.call('SET', KEYS[5], right, 'PX', ttl) end
-  return {2, math.min(left, ttl), watched == right and 0 or 1}
+  local mine = right .. ' ' .. ARGV[6]
+  if watched and watched ~= mine and string.match(watched, '^%S+') == right then
+    return {2, math.min(left, ttl), 0}
+  end
+  redis.call('SET', KEYS[5], mine, 'PX', 2 * ttl) -- it is back before that, when the right would end
+  return {2, math.min(left, ttl), 1}
 end
 local waiters = ARGV[5] == '1' and redis.call('SMEMBERS', KEYS[4]) or {}
 redis.call('SET', KEYS[2], table.concat({ARGV[1], ARGV[2], ARGV[3]}, ' '), 'PX', ARGV[2])
