@@ -21,65 +21,20 @@ the rounds. Trust ratios, never the absolute numbers of a shared machine.
 from __future__ import annotations
 
 import sys
-import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 
 from . import cache_hits, cache_nodes, cache_storms, cache_tasks
-from .pipeline import _head, _wait_for_quiet
-from .servers import KINDS, Server
-from .table import Row, lines
+from .command import command
+from .servers import Server
+from .table import Row
 
 PEERS = ("dogpile.cache", "cashews", "aiocache")
 
 
-def main() -> int:
-    """Run it; 1 when a bar is missed."""
-    options = _options()
-    kinds = KINDS if options.server == "both" else (options.server,)
-    peers = ", ".join(f"{name} {version(name)}" for name in PEERS)
-    texts = [f"{_head().replace('bench.pipeline', 'bench.cache')}, {peers}"]
-    print(texts[0], flush=True)
-    missed = False
-    for kind in kinds:
-        title, rows = _measure(kind, options)
-        missed = missed or any(row.ok is False for row in rows)
-        head, *body = lines(rows)
-        texts.append("\n".join(["", title, "", head.replace("bare", "peer"), *body]))
-        print(texts[-1], flush=True)
-    if options.out:
-        with open(options.out, "w") as file:
-            file.write("\n".join(texts) + "\n")
-    return int(missed)
-
-
-def _options() -> Namespace:
-    parser = ArgumentParser(prog="python -m bench.cache")
-    parser.add_argument("--server", choices=[*KINDS, "both"], default="valkey")
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything: a smoke test")
-    parser.add_argument("--patient", action="store_true", help="begin each section in a lull")
-    parser.add_argument("--only", default="", metavar="WORD", help="sections with WORD in the name")
-    parser.add_argument("--out", metavar="FILE", help="write the table there, too")
-    return parser.parse_args()
-
-
-def _measure(kind: str, options: Namespace) -> tuple[str, list[Row]]:
-    rows: list[Row] = []
-    with Server(kind) as server:
-        for name, section in _sections(server, kind, bool(options.quick)):
-            if options.only not in name:
-                continue
-            if options.patient:
-                _wait_for_quiet()
-            began = time.monotonic()
-            rows += section
-            print(f"  {kind}: {name}, {time.monotonic() - began:.0f} s", file=sys.stderr)
-        return server.version, rows
-
-
-def _sections(server: Server, kind: str, quick: bool) -> Iterator[tuple[str, Iterable[Row]]]:
+def _sections(server: Server, kind: str, options: Namespace) -> Iterator[tuple[str, Iterable[Row]]]:
     """What is measured, in order; each runs when its rows are asked for."""
+    quick = bool(options.quick)
     yield "calls", cache_storms.calls(server, 10 if quick else 100)
     yield "killed", cache_storms.killed(server, 1 if quick else 5)
     yield "delays", cache_storms.delays(server, 1 if quick else 7, 5 if quick else 10)
@@ -93,4 +48,4 @@ def _sections(server: Server, kind: str, quick: bool) -> Iterator[tuple[str, Ite
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("cache", _sections, PEERS))

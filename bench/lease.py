@@ -23,63 +23,20 @@ the absolute numbers of a shared machine.
 from __future__ import annotations
 
 import sys
-import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 
 from . import lease_alone, lease_deaths, lease_hands, lease_safety
-from .pipeline import _head, _wait_for_quiet
-from .servers import KINDS, Server
-from .table import Row, lines
+from .command import command
+from .servers import Server
+from .table import Row
+
+PEERS = ("python-redis-lock", "pottery")
 
 
-def main() -> int:
-    """Run it; 1 when a bar is missed."""
-    options = _options()
-    kinds = KINDS if options.server == "both" else (options.server,)
-    peers = ", ".join(f"{name} {version(name)}" for name in ("python-redis-lock", "pottery"))
-    texts = [f"{_head().replace('bench.pipeline', 'bench.lease')}, {peers}"]
-    print(texts[0], flush=True)
-    missed = False
-    for kind in kinds:
-        title, rows = _measure(kind, options)
-        missed = missed or any(row.ok is False for row in rows)
-        head, *body = lines(rows)
-        texts.append("\n".join(["", title, "", head.replace("bare", "peer"), *body]))
-        print(texts[-1], flush=True)
-    if options.out:
-        with open(options.out, "w") as file:
-            file.write("\n".join(texts) + "\n")
-    return int(missed)
-
-
-def _options() -> Namespace:
-    parser = ArgumentParser(prog="python -m bench.lease")
-    parser.add_argument("--server", choices=[*KINDS, "both"], default="valkey")
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything: a smoke test")
-    parser.add_argument("--patient", action="store_true", help="begin each section in a lull")
-    parser.add_argument("--only", default="", metavar="WORD", help="sections with WORD in the name")
-    parser.add_argument("--out", metavar="FILE", help="write the table there, too")
-    return parser.parse_args()
-
-
-def _measure(kind: str, options: Namespace) -> tuple[str, list[Row]]:
-    rows: list[Row] = []
-    with Server(kind) as server:
-        for name, section in _sections(server, bool(options.quick)):
-            if options.only not in name:
-                continue
-            if options.patient:
-                _wait_for_quiet()
-            began = time.monotonic()
-            rows += section
-            print(f"  {kind}: {name}, {time.monotonic() - began:.0f} s", file=sys.stderr)
-        return server.version, rows
-
-
-def _sections(server: Server, quick: bool) -> Iterator[tuple[str, Iterable[Row]]]:
+def _sections(server: Server, kind: str, options: Namespace) -> Iterator[tuple[str, Iterable[Row]]]:
     """What is measured, in order; each runs when its rows are asked for."""
+    quick = bool(options.quick)
     yield "alone", lease_alone.alone(server, 20 if quick else 150, 100)
     yield "asyncio", lease_alone.alone_async(server, 20 if quick else 150, 100)
     yield "hand-off", lease_hands.hand_off(server, 3 if quick else 20, 150)
@@ -94,4 +51,4 @@ def _sections(server: Server, quick: bool) -> Iterator[tuple[str, Iterable[Row]]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("lease", _sections, PEERS))
