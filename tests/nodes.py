@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ import redis.asyncio
 from distlock import AsyncCache, Cache, Node
 from distlock.ring import Ring
 from tests.caches import Threaded
-from tests.conftest import Server
+from tests.conftest import BINARIES, Server
 from tests.tools import wait_until
 
 NAMES = ["n0", "n1", "n2"]
@@ -169,6 +170,64 @@ class Cluster:
             client.close()
         for server in self.servers:
             server.close()
+
+
+class Watched:
+    """A primary and its replica that a sentinel watches, as the service `svc`.
+
+    Attributes:
+        port: of the sentinel.
+        primary: the server.
+        asked: a client of the sentinel.
+        other: a client of the replica.
+    """
+
+    def __init__(self) -> None:
+        main, second, self.port = (free_port() for _ in range(3))
+        self.primary = Server("valkey", "--port", str(main))
+        follow = ("--replicaof", f"127.0.0.1 {main}")
+        self._replica = Server("valkey", "--port", str(second), *follow)
+        conf = self.primary.folder / "sentinel.conf"
+        conf.write_text(
+            f"port {self.port}\ndir {self.primary.folder}\n"
+            f"sentinel monitor svc 127.0.0.1 {main} 1\n"
+            "sentinel down-after-milliseconds svc 500\nsentinel failover-timeout svc 2000\n"
+        )
+        command = [BINARIES["valkey"], str(conf), "--sentinel"]
+        self._sentinel = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.asked = redis.Redis(port=self.port)
+        self.other = redis.Redis.from_url(self._replica.url)
+
+    def _knows_both(self) -> bool:
+        try:
+            return bool(self.asked.sentinel_master("svc")["num-slaves"])
+        except redis.RedisError:
+            return False
+
+    def wait(self) -> None:
+        """Wait until the replica follows and the sentinel knows of it."""
+        wait_until(lambda: self.other.info("replication")["master_link_status"] == "up")
+        wait_until(self._knows_both)
+
+    def close(self) -> None:
+        """End all three."""
+        self.asked.close()
+        self.other.close()
+        self._sentinel.kill()
+        self._sentinel.wait()
+        self.primary.close()
+        self._replica.close()
+
+
+@contextmanager
+def watched() -> Iterator[Watched]:
+    """See Watched; ready."""
+    service = Watched()
+    try:
+        service.wait()
+        yield service
+    finally:
+        service.close()
 
 
 class Saying:

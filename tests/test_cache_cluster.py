@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,10 +14,8 @@ import redis.sentinel
 
 from distlock import AsyncCache, Cache
 from tests.caches import Caches, Getter, Threaded, get
-from tests.conftest import BINARIES, Server
 from tests.leases import until
-from tests.nodes import Cluster, close, free_port
-from tests.tools import wait_until
+from tests.nodes import Cluster, Watched, close, watched
 
 HOW: dict[str, Any] = {"expire": 60.0, "execution_limit": 5.0}
 
@@ -204,59 +201,33 @@ def test_a_cluster_of_which_nobody_answers_is_an_outage(face: str, cluster: Clus
 
 @pytest.mark.parametrize("how", ["killed", "demoted"])
 def test_behind_sentinel_the_new_primary_is_followed(face: str, how: str) -> None:
-    ports = [free_port() for _ in range(3)]
-    primary = Server("valkey", "--port", str(ports[0]))
-    replica = Server("valkey", "--port", str(ports[1]), "--replicaof", f"127.0.0.1 {ports[0]}")
-    conf = primary.folder / "sentinel.conf"
-    conf.write_text(
-        f"port {ports[2]}\ndir {primary.folder}\nsentinel monitor svc 127.0.0.1 {ports[0]} 1\n"
-        "sentinel down-after-milliseconds svc 500\nsentinel failover-timeout svc 2000\n"
-    )
-    watcher = subprocess.Popen(
-        [BINARIES["valkey"], str(conf), "--sentinel"], stdout=subprocess.DEVNULL
-    )
-
-    def is_watched(client: redis.Redis) -> bool:
-        try:
-            return bool(client.sentinel_master("svc")["num-slaves"])
-        except redis.RedisError:
-            return False
-
-    async def body(asked: redis.Redis, other: redis.Redis) -> None:
+    async def body(service: Watched) -> None:
         kind: Any = redis.sentinel if face == "sync" else redis.asyncio.sentinel
-        sentinel = kind.Sentinel([("127.0.0.1", ports[2])])
+        sentinel = kind.Sentinel([("127.0.0.1", service.port)])
         client = sentinel.master_for("svc")
         try:
             cache = Threaded(Cache(client)) if face == "sync" else AsyncCache(client)
-            await follow(cache, asked, other)
+            await follow(cache, service)
         finally:
             for one in (client, *sentinel.sentinels):
                 await close(one)
 
-    async def follow(cache: Any, asked: redis.Redis, other: redis.Redis) -> None:
+    async def follow(cache: Any, service: Watched) -> None:
         assert await cache.get("k", lambda: 1, **HOW) == 1
         if how == "killed":
-            primary.kill()
+            service.primary.kill()
         else:
-            asked.execute_command("SENTINEL", "FAILOVER", "svc")
+            service.asked.execute_command("SENTINEL", "FAILOVER", "svc")
         async with asyncio.timeout(30):
             number = 0
-            while not other.exists(f"distlock:value:{{cache:new{number}}}"):
+            while not service.other.exists(f"distlock:value:{{cache:new{number}}}"):
                 number += 1
                 assert await cache.get(f"new{number}", lambda: 2, **HOW) == 2
                 await asyncio.sleep(0.02)
             while not await cache.set("k", 3, expire=60):
                 await asyncio.sleep(0.02)
         assert await cache.get("k", lambda: None, **HOW) == 3
-        assert other.get("distlock:value:{cache:k}") == b"3"
+        assert service.other.get("distlock:value:{cache:k}") == b"3"
 
-    try:
-        with redis.Redis(port=ports[2]) as asked, redis.Redis.from_url(replica.url) as other:
-            wait_until(lambda: other.info("replication")["master_link_status"] == "up")
-            wait_until(lambda: is_watched(asked))
-            asyncio.run(body(asked, other))
-    finally:
-        watcher.kill()
-        watcher.wait()
-        primary.close()
-        replica.close()
+    with watched() as service:
+        asyncio.run(body(service))

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from distlock.keys import lease_keys
 from distlock.lease.holder import READ
 from tests.conftest import BINARIES, ONE_KIND, ROOT, Server
 from tests.leases import Faces, in_thread, until
+from tests.nodes import free_port, watched
 from tests.proxy import Proxy, proxy
 from tests.tools import wait_until
 
@@ -486,12 +486,6 @@ def test_an_acquire_is_refused_unless_enough_replicas_confirm_it(mortal: Server,
         replica.close()
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize("face", ["sync", "async"])
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_it_works_on_a_cluster(kind: str, face: str) -> None:
@@ -536,46 +530,20 @@ async def hand_over_on_a_cluster(face: str, port: int) -> None:
 
 
 def test_it_works_over_sentinel_and_finds_the_new_primary() -> None:
-    ports = [free_port() for _ in range(3)]
-    primary = Server("valkey", "--port", str(ports[0]))
-    replica = Server("valkey", "--port", str(ports[1]), "--replicaof", f"127.0.0.1 {ports[0]}")
-    conf = primary.folder / "sentinel.conf"
-    conf.write_text(
-        f"port {ports[2]}\ndir {primary.folder}\nsentinel monitor svc 127.0.0.1 {ports[0]} 1\n"
-        "sentinel down-after-milliseconds svc 500\nsentinel failover-timeout svc 2000\n"
-    )
-    watcher = subprocess.Popen(
-        [BINARIES["valkey"], str(conf), "--sentinel"], stdout=subprocess.DEVNULL
-    )
-    try:
-        with redis.Redis(port=ports[2]) as asked, redis.Redis.from_url(replica.url) as other:
-            wait_until(lambda: other.info("replication")["master_link_status"] == "up")
-            wait_until(lambda: is_watched(asked))
-            sentinel = Sentinel([("127.0.0.1", ports[2])])
-            lease = Lease(sentinel.master_for("svc"), "t", ttl=30)
-            assert lease.acquire()
-            token = lease.token
-            wait_until(lambda: other.hget(KEY, "token") == str(token).encode())
-            primary.kill()
-            wait_until(lambda: other.info("replication")["role"] == "master", 30)
-            assert lease.renew()
-            assert lease.release()
-            assert lease.acquire()
-            assert lease.token > token
-            assert other.hget(KEY, "token") == str(lease.token).encode()
-    finally:
-        watcher.kill()
-        watcher.wait()
-        primary.close()
-        replica.close()
-
-
-def is_watched(client: redis.Redis) -> bool:
-    """Whether the sentinel knows the primary and its replica."""
-    try:
-        return bool(client.sentinel_master("svc")["num-slaves"])
-    except redis.RedisError:
-        return False
+    with watched() as service:
+        other = service.other
+        sentinel = Sentinel([("127.0.0.1", service.port)])
+        lease = Lease(sentinel.master_for("svc"), "t", ttl=30)
+        assert lease.acquire()
+        token = lease.token
+        wait_until(lambda: other.hget(KEY, "token") == str(token).encode())
+        service.primary.kill()
+        wait_until(lambda: other.info("replication")["role"] == "master", 30)
+        assert lease.renew()
+        assert lease.release()
+        assert lease.acquire()
+        assert lease.token > token
+        assert other.hget(KEY, "token") == str(lease.token).encode()
 
 
 def test_a_user_who_may_not_look_at_connections_waits_like_the_others(
