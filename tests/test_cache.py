@@ -526,6 +526,22 @@ def test_a_failure_goes_to_its_caller_and_as_one_error_to_all_who_wait(
     asyncio.run(body())
 
 
+def test_a_failure_with_a_long_text_is_told_in_short(caches: Caches) -> None:
+    async def body() -> None:
+        cache = caches.cache()
+
+        def fails() -> None:
+            raise ValueError("x" * 1_000_000)
+
+        with pytest.raises(ValueError, match=r"^x{1000000}$"):
+            await get(cache, "k", fails, negative_expire=5)
+        with pytest.raises(GetterFailed, match="ValueError: xxx") as told:
+            await get(cache, "k", fails)
+        assert len(str(told.value)) < 2100
+
+    asyncio.run(body())
+
+
 def test_retries_are_the_flights(caches: Caches) -> None:
     async def body() -> None:
         cache, getter = caches.cache(), Getter(open=True, fails=True)

@@ -35,6 +35,8 @@ from .nodes import Node, Nodes
 from .options import SHORTEST, Expires, Options, Terms, milliseconds
 
 LAND = script("cache_land")
+LONGEST = 2000
+"""Characters that those who wait are told of a failure."""
 AGAIN = object()
 """The answer of a step that came to nothing: look again."""
 log = logging.getLogger("distlock")
@@ -175,7 +177,8 @@ class Computing:
                 except Exception as error:
                     if left == 0:
                         self._counters.failures += 1
-                        data = self._codec.encode_failure(f"{type(error).__name__}: {error}")
+                        text = f"{type(error).__name__}: {error}"[:LONGEST]
+                        data = self._codec.encode_failure(text)
                         return Outcome(data, None, error, call.terms.negative_expire)
             raise AssertionError
         finally:
@@ -185,7 +188,7 @@ class Computing:
         self._counters.computed += 1
         value = await self._crew.call(call.getter, call.terms.thread)
         if is_due(value):
-            value = await self._await(call.key, flight, value)
+            value = await self._await(flight, value)
         expire = call.terms.expire
         if isinstance(value, Expires):
             expire = seconds("the seconds of Expires", value.seconds, SHORTEST)
@@ -193,7 +196,7 @@ class Computing:
         stale = bool(own and call.terms.stale)
         return Outcome(self._codec.encode(value, key=call.key, stale=stale), value, None, expire)
 
-    async def _await(self, key: str, flight: Flight, value: Any) -> Any:
+    async def _await(self, flight: Flight, value: Any) -> Any:
         """The end of what has to be awaited."""
         flight.endable = True
         if flight.abandoned:
