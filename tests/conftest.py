@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -77,13 +76,10 @@ class Server:
 @pytest.fixture(scope="module", autouse=True)
 def collected() -> Iterator[None]:
     """What a module's tests have left goes: a keeper at work would draw random numbers meanwhile,
-    and hypothesis takes that for a test that does. (A connection that was just being made when its
-    event loop ended may be found unclosed here.)
+    and hypothesis takes that for a test that does.
     """
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    gc.collect()
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])

@@ -18,7 +18,7 @@ from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
 from .base import AWAY, Argument
-from .link import Link, opened, patiently, tie
+from .link import Link, patiently, tie
 from .mailbox import Mailbox
 from .pulse import running
 from .route import ANSWER, AsyncRoute
@@ -75,10 +75,9 @@ class AsyncIO(Sending):
     async def _open(self) -> Link:
         if self._link is None or self._link.broken:
             connection = await self._route.connection(socket_timeout=None)
-            self._link = Link(await opened(connection))
+            self._link = await Link.open(connection)
             tie(self._link, self)
             self._lives += 1
-            await asyncio.sleep(0)  # its reader, which closes it, has begun
         return self._link
 
     async def _send(
@@ -109,8 +108,7 @@ class AsyncIO(Sending):
         """Run a script once and wait for replicas, over a connection of its own; see IO."""
         connection = await self._route.connection(socket_timeout=None)
         async with asyncio.timeout(seconds + ANSWER):
-            await connection.connect()
-            link = Link(connection)
+            link = await Link.open(connection)
             try:
                 answer = await link.ask(("EVAL", script.text, len(keys), *keys, *args), ANSWER)
                 wait = ("WAIT", replicas, max(round(seconds * 1000), 1))
@@ -139,7 +137,7 @@ class AsyncIO(Sending):
 
     async def _subscribe(self, channel: str) -> Mailbox:
         connection = await self._route.connection(protocol=2, socket_timeout=None)
-        mailbox = Mailbox(await opened(connection))
+        mailbox = Mailbox(connection)
         await mailbox.open(channel)
         self._mailboxes[channel] = mailbox
         tie(mailbox, self)

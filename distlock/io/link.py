@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 import hiredis
@@ -58,7 +58,7 @@ class Link:
     """A connection that carries many requests at once.
 
     Args:
-        connection: a connection of redis.asyncio, connected, without a socket timeout.
+        connection: a connection of redis.asyncio, connected, without a socket timeout. See `open`.
 
     Attributes:
         broken: whether it is closed.
@@ -72,6 +72,13 @@ class Link:
         self.broken = False
         self._reader = held(self._read())
 
+    @classmethod
+    async def open(cls, connection: Any) -> Link:
+        """A link over a connection that is to be opened first."""
+        async with opening(connection):
+            await connection.connect()
+            return cls(connection)
+
     async def ask(
         self, words: tuple[Argument, ...], seconds: float, most: float | None = None
     ) -> Any:
@@ -80,6 +87,8 @@ class Link:
         When nothing at all was heard for some seconds, the connection is closed, and its answers
         count as lost. This one is not waited for any longer than `most` seconds (None: the same).
         """
+        if not self._connection.is_connected:  # to send would connect anew, unknown to the reader
+            self.close()
         if self.broken:
             raise CLOSED
         answer: asyncio.Future[Any] = self._loop.create_future()
@@ -175,17 +184,26 @@ class _Watch:
         self._timer.cancel()
 
 
-async def opened(connection: Any) -> Any:
-    """The connection, once it stands; one that is given up is closed."""
+@asynccontextmanager
+async def opening(connection: Any) -> AsyncIterator[None]:
+    """A block that connects, and begins what reads; a connection that is given up in it is closed.
+
+    Whoever reads closes the connection from then on, but a task that is cancelled before its first
+    step does nothing: it has begun when the block is left. A cancellation while redis-py connects
+    may be swallowed by it, and is heeded here.
+    """
     try:
-        await connection.connect()
+        yield
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise asyncio.CancelledError
     except BaseException as error:
         await connection.disconnect(nowait=True)
         cause = error.__cause__
         if isinstance(cause, DENIED):  # redis.asyncio calls a wrong password a lost connection
             raise cause from None
         raise
-    return connection
 
 
 async def patiently(work: Coroutine[Any, Any, T], seconds: float) -> T:

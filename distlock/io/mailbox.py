@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError, RedisError
 
-from .link import held
+from .link import held, opening
 
 
 class Box:
@@ -53,7 +53,7 @@ class Mailbox:
     """Hears one channel.
 
     Args:
-        connection: of redis.asyncio, connected, speaking RESP2, without a socket timeout.
+        connection: of redis.asyncio, speaking RESP2, without a socket timeout.
 
     Attributes:
         id: the server's number for this connection, 0 if it must not be asked.
@@ -68,22 +68,20 @@ class Mailbox:
         self.broken = False
 
     async def open(self, channel: str) -> None:
-        """Subscribe, and wait for the confirmation.
+        """Connect, subscribe, and wait for the confirmation.
 
         Raises:
             RedisError: the server refuses, or has closed the connection.
         """
         connection = self._connection
-        try:
+        async with opening(connection):
+            await connection.connect()
             await connection.send_command("CLIENT", "ID")
             with suppress(NoPermissionError):
                 self.id = int(await connection.read_response())
             await connection.send_command("SUBSCRIBE", channel)
             await connection.read_response()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        self._reader = held(self._read())
+            self._reader = held(self._read())
 
     async def _read(self) -> None:
         """Put each message into its box."""

@@ -18,6 +18,7 @@ from weakref import WeakMethod
 
 from redis.exceptions import RedisError, ResponseError, TimeoutError
 
+from .link import opening
 from .route import AsyncRoute, Route
 
 SILENCE = 5.0
@@ -127,19 +128,19 @@ class AsyncTracker(Tracker):
 
     async def _listen_on(self, connection: Any) -> None:
         try:
+            async with opening(connection):
+                await connection.connect()
             await self._hear_from_it(connection)
         finally:
             await connection.disconnect(nowait=True)
 
     async def _hear_from_it(self, connection: Any) -> None:
-        await connection.connect()
         await connection.send_command("CLIENT", "ID")
         for words in _begin(await connection.read_response(), self._prefix):
             await connection.send_command(*words)
             await connection.read_response()
         alive, asked = self._tell(self._stand, True), False
         while alive:
-            _heed_cancellation()
             try:
                 async with asyncio.timeout(SILENCE):
                     said = await connection.read_response(timeout=None, disconnect_on_error=False)
@@ -152,10 +153,3 @@ class AsyncTracker(Tracker):
             asked = False
             if said[0] == b"message":
                 alive = self._tell(self._hear, said[2])
-
-
-def _heed_cancellation() -> None:
-    """End the task that was cancelled while redis-py connected, which swallows that."""
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        raise asyncio.CancelledError
