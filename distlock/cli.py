@@ -98,11 +98,12 @@ def verify(ctx: click.Context, /, **said: Any) -> None:
     """Prove that no message is lost and none is stored twice; exit 1 if one is."""
     from dataclasses import asdict
 
+    from .opening import opened
     from .pipeline import Verifier
     from .view import result, verdict_lines
 
     connection = Connection(ctx, dict(os.environ))
-    with modes.opened(connection) as (_, io):
+    with opened(connection) as (_, io):
         verdict = Verifier(io, connection.keys).verify()
     text = "\n".join(verdict_lines(verdict))
     if connection.as_json:
@@ -138,8 +139,7 @@ def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
     from .demo.pipeline import show
 
     connection = Connection(ctx, {})  # REDIS_URL names a server for the other commands
-    if connection.named():
-        raise UsageError("demo has a server of its own, never yours: leave --url and --host out")
+    connection.refuse_server("demo has a server of its own, never yours")
     sys.exit(show(messages, connection.as_json))
 
 
@@ -148,8 +148,7 @@ def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
 @click.pass_context
 def server(ctx: click.Context, /, **said: Any) -> None:
     """The embedded server: start, stop or show it."""
-    if Connection(ctx, {}).named():
-        raise UsageError("server is about the embedded server: leave --url, --host and --port out")
+    Connection(ctx, {}).refuse_server("server is about the embedded server")
 
 
 @server.command("start")

@@ -57,10 +57,7 @@ PLAN = [
 @click.pass_context
 def cache(ctx: click.Context, /, **said: Any) -> None:
     """The cache: see each value computed once in the whole system."""
-    if Connection(ctx, {}).named():
-        raise UsageError(
-            "cache demo has servers of its own, never yours: leave --url and --host out"
-        )
+    Connection(ctx, {}).refuse_server("cache demo has servers of its own, never yours")
 
 
 @cache.command()

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from . import scripts
-from .errors import DistlockError, ServerUnfit, ServerUnreachable, UsageError
+from .errors import DistlockError, PasswordNeeded, ServerUnfit, ServerUnreachable, UsageError
 from .io import SyncIO, is_away, run
 from .keys import TYPES, Keys
 from .text import mask
@@ -173,7 +173,10 @@ def _broke(error: Exception) -> bool:
 
 def _check_version(client: redis.Redis, where: str) -> str:
     """Raise ServerUnfit if the server is too old or read-only; return what it is."""
-    info = client.info("server") | client.info("replication")
+    try:
+        info = client.info("server") | client.info("replication")
+    except said.NoPermissionError:
+        return "server"  # which says itself what it does not know, or does not take
     kind = "valkey" if "valkey_version" in info else "redis"
     version = str(info[f"{kind}_version"])
     numbers = tuple(int(part) for part in version.split(".")[:2])
@@ -197,7 +200,9 @@ def explain(error: Exception, url: str) -> DistlockError:
     """
     if isinstance(error, ServerUnreachable) and error.__cause__:
         cause = error.__cause__
-        if isinstance(cause, (*_DENIED, said.BusyLoadingError)):
+        busy = isinstance(cause, said.ResponseError) and str(cause).startswith("BUSY ")
+        if busy or isinstance(cause, (*_DENIED, said.BusyLoadingError)):
+            assert isinstance(cause, said.RedisError)
             return explain(cause, url)
     if isinstance(error, DistlockError):
         return error
@@ -217,17 +222,22 @@ _SILENT = (said.ConnectionError, said.TimeoutError, ServerUnreachable)
 _REMEDIES: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str, type[DistlockError]]]
 _REMEDIES = [
     (said.RedisError, r"NOAUTH|client already authenticated|Authentication required",
-     "a password is needed: put it into REDIS_URL", ServerUnreachable),
-    (_DENIED, r"", "user or password is wrong: check REDIS_URL", ServerUnreachable),
+     "a password is needed: put it into REDIS_URL or into a --password-file", PasswordNeeded),
+    (said.RedisError, r"without any password configured",
+     "this user has no password: leave it out of REDIS_URL, and --password-file",
+     ServerUnreachable),
+    (_DENIED, r"", "user or password is wrong: check REDIS_URL or --password-file",
+     ServerUnreachable),
     (said.RedisError, r"WRONGPASS|invalid (username|password)",
-     "user or password is wrong: check REDIS_URL", ServerUnreachable),
+     "user or password is wrong: check REDIS_URL or --password-file", ServerUnreachable),
     (said.NoPermissionError, r"",
      "this user may not do what is needed ({text}): grant it with ACL SETUSER", ServerUnfit),
     (said.BusyLoadingError, r"", "the server is still loading its data: try again when it is done",
      ServerUnreachable),
-    (said.OutOfMemoryError, r"",
+    (said.RedisError, r"used memory > 'maxmemory'",
      "the server is out of memory: raise its maxmemory, or move results away", ServerUnfit),
-    (said.ReadOnlyError, r"", "this is a read-only replica: name its primary", ServerUnfit),
+    (said.RedisError, r"read only (replica|slave)",
+     "this is a read-only replica: name its primary", ServerUnfit),
     (said.RedisError, r"FOREIGN",
      "the queue holds what is no message of ours: remove it with LREM ({text})", ServerUnfit),
     (said.RedisError, r"WRONGTYPE",
@@ -237,8 +247,14 @@ _REMEDIES = [
      "the server is too old: Redis 6.2, Valkey 7.2 or later is needed", ServerUnfit),
     (said.RedisError, r"DB index", "there is no such database ({text}): take another --db",
      UsageError),
-    (said.RedisError, r"MISCONF|NOREPLICAS|disk",
-     "the server refuses to write: {text}", ServerUnfit),
+    (said.RedisError, r"NOREPLICAS",
+     "too few replicas are connected for its min-replicas-to-write: bring them back ({text})",
+     ServerUnfit),
+    (said.RedisError, r"MISCONF|disk",
+     "the server cannot write to its disk: make room there, or see its log ({text})", ServerUnfit),
+    (said.RedisError, r"BUSY ",
+     "a script keeps the server busy: wait for its end, or end it with SCRIPT KILL",
+     ServerUnreachable),
     (_SILENT, r"(?i)ssl|certificate|^rediss:.*(timeout|closed|reset|no such file)",
      "TLS failed: {text}; use rediss:// for a TLS server, redis:// for a plain one, and "
      "?ssl_ca_certs=FILE for an authority of your own",
@@ -252,24 +268,3 @@ _REMEDIES = [
      "no server answers ({text}): start one, or name it with --host, --port or --url",
      ServerUnreachable),
 ]  # fmt: skip
-
-
-def warnings(client: redis.Redis) -> list[str]:
-    """What an operator should know about a server, each with its remedy."""
-    info = client.info("persistence") | client.info("memory")
-    found = []
-    if not info.get("aof_enabled"):
-        found.append(
-            "no append-only file: what was done since the last snapshot is lost when the server "
-            "dies; CONFIG SET appendonly yes"
-        )
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        found.append(
-            f"the eviction policy {policy} may delete our keys; CONFIG SET maxmemory-policy "
-            "noeviction"
-        )
-    most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
-    if most and used > 0.9 * most:
-        found.append(f"memory is {used / most:.0%} full; raise maxmemory")
-    return found

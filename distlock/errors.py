@@ -35,6 +35,10 @@ class ServerUnreachable(DistlockError):
     exit_code = 3
 
 
+class PasswordNeeded(ServerUnreachable):
+    """The server asks for a password, and none was given."""
+
+
 class ServerUnfit(DistlockError):
     """The server answers but cannot serve: too old, read-only, full, or with too few rights."""
 

@@ -9,21 +9,22 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .errors import DistlockError, LeaseLost, UsageError
-from .options import PROGRAM, Connection
+from .opening import opened
+from .options import Connection
+from .text import mask
 
 if TYPE_CHECKING:
     from .io import SyncIO
-    from .place import Place
     from .source import Source
-    from .view import Drawing, View
+    from .view import Drawing
     from .worker import Settings, State
 
 JOB = ("messages", "seed", "attempts", "handler_ttl")
@@ -45,6 +46,7 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
     from .connect import connect
     from .io import SyncIO
     from .pipeline import Records
+    from .risks import check_eviction
     from .view import View
     from .work import work
     from .worker import Settings
@@ -57,6 +59,8 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
     work(said["handle"], seed=0, **handling).close()  # a wrong function is said before anything
     view = View(connection.as_json, copy_name())
     with opened(connection, view) as (place, io):
+        if warning := check_eviction(io.client, mask(place.url), said["unsafe"]):
+            view.say("warning", warning)
         if said["reset"]:
             reset(connection, io, said["yes"])
         elif tell_if_done(connection, io, settings, source if named else None):
@@ -89,33 +93,6 @@ def source_of(said: dict[str, Any]) -> Callable[[int], Source]:
         function = FunctionSource(said["generate"], said["max_body"])
         return lambda seed: function
     return RandomSource
-
-
-@contextmanager
-def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[Place, SyncIO]]:
-    """A server that was checked, and an IO to it; what the server refuses becomes one line.
-
-    Args:
-        connection: which server.
-        view: told which server it is; without one, only when it had to be started.
-    """
-    from redis.exceptions import RedisError
-
-    from .connect import check, connect, explain
-    from .io import SyncIO
-    from .view import View
-
-    place = connection.place()
-    try:
-        kind = check(place.url, connection.keys)
-        if view:
-            view.say("server", place.line(kind, PROGRAM))
-        elif place.started:
-            View(connection.as_json).say("server", place.line(kind, PROGRAM))
-        with connect(place.url) as client:
-            yield place, SyncIO(client, patience=2.0)
-    except (RedisError, DistlockError) as error:
-        raise explain(error, place.url) from error
 
 
 def tell_if_done(
@@ -218,10 +195,10 @@ def retry_errors(connection: Connection) -> None:
 def show_status(connection: Connection, caches: Sequence[str]) -> None:
     """Print the numbers of the pipeline, and the counters of caches that have counted here."""
     from .cache import read_counters
-    from .connect import warnings
     from .io import run
     from .keys import CacheKeys
     from .pipeline import Records
+    from .risks import warnings
     from .view import out, result, status_lines, status_object
 
     places = [CacheKeys(name) for name in caches]

@@ -20,6 +20,7 @@ from click.core import ParameterSource
 
 from .errors import UsageError
 from .keys import Keys
+from .password import from_file
 
 if TYPE_CHECKING:
     from .place import Place
@@ -102,10 +103,16 @@ SERVER = [
         help="redis://, rediss:// (TLS) or unix:// instead of host and port; also from REDIS_URL, "
         "where a password is not seen by others.",
     ),
+    click.option(
+        "--password-file",
+        metavar="FILE",
+        help="File with the server's password and nothing else, closed to others. Without it, who "
+        "sits at a terminal is asked.",
+    ),
     *OUTPUT,
 ]
 CONNECTION = [
-    *SERVER[:4],
+    *SERVER[:5],
     click.option("--name", metavar="NAME", help="Pipeline to use.  [default: demo]"),
     *OUTPUT,
 ]
@@ -181,6 +188,9 @@ RUN = [
         "--patience", type=Number(), default=60.0, show_default=True,
         help="Seconds for which a server that went away is waited for.",
     ),
+    click.option(
+        "--unsafe", is_flag=True, help="Run on a server that may evict our keys, too.",
+    ),
 ]  # fmt: skip
 MODES = [
     click.option(
@@ -239,6 +249,9 @@ class Connection:
         environment: where settings may come from, too.
         lease: the name of the lease that the command is about, instead of a pipeline's.
 
+    Attributes:
+        password: of the server, if it does not stand in the URL.
+
     Raises:
         UsageError: two of them contradict each other.
     """
@@ -256,6 +269,8 @@ class Connection:
         if lease is not None and "name" in said:
             raise UsageError("--name is a pipeline's; the name of a lease stands alone")
         self.keys = Keys(said.get("name", "demo") if lease is None else lease)
+        file = said.get("password_file")
+        self.password = None if file is None else from_file(file)
         self._said = said
         self._environment = environment
 
@@ -263,7 +278,12 @@ class Connection:
         """The server to use; starts the embedded one if there is no other."""
         from .place import find  # imports redis, which takes a while
 
-        return find(self.named(), self._said.get("db"))
+        return find(self.named(), self._said.get("db"), self.password)
+
+    def refuse_server(self, why: str) -> None:
+        """Raise UsageError when the user named a server, or its password."""
+        if self.named() or self.password:
+            raise UsageError(f"{why}: leave --url, --host, --port and --password-file out")
 
     def named(self) -> str | None:
         """The URL of the server that the user named, or None."""

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from .connect import answers, check_url
 from .errors import UsageError
+from .password import in_url
 from .server import Embedded, home
 from .text import mask
 
@@ -48,12 +49,13 @@ class Place:
         )
 
 
-def find(named: str | None, db: int | None = None) -> Place:
+def find(named: str | None, db: int | None = None, password: str | None = None) -> Place:
     """Find the server to use, and start the embedded one if there is no other.
 
     Args:
         named: the URL of a server that the user named, or None.
         db: the number of the database, or None for the one in the URL (0 if none is there).
+        password: of the server, or None for the one in the URL, if any is there.
 
     Raises:
         UsageError: the URL cannot be used.
@@ -61,10 +63,15 @@ def find(named: str | None, db: int | None = None) -> Place:
     """
     if named is not None:
         check_url(named)
-        return Place(_with_db(named, db))
+        return Place(_with_db(in_url(named, password), db))
     embedded = Embedded(home())
     if not embedded.alive() and answers(LOCAL):
-        return Place(_with_db(LOCAL, db))
+        return Place(_with_db(in_url(LOCAL, password), db))
+    if password is not None:
+        raise UsageError(
+            "the embedded server asks for no password: name another one with --url, or leave "
+            "--password-file out"
+        )
     started = embedded.start()
     return Place(_with_db(embedded.url, db), embedded, started)
 

@@ -49,6 +49,8 @@ SETTINGS = {
     "aof-load-truncated": "yes",
     "maxmemory-policy": "noeviction",
     "enable-debug-command": "no",
+    "enable-module-command": "no",
+    "enable-protected-configs": "no",
 }
 _children: set[subprocess.Popen[bytes]] = set()  # kept until they end, to leave no zombies
 

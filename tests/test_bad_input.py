@@ -697,7 +697,6 @@ def user(admin: redis.Redis, *rights: str) -> None:
         ("-subscribe", "ACL SETUSER ... +subscribe &distlock:*"),
         ("resetchannels &other:*", "ACL SETUSER ... +publish +subscribe &distlock:*"),
         ("-@write", "+hset"),
-        ("-info", "'info' command): grant it with ACL SETUSER"),
         ("-evalsha", "'evalsha' command): grant it with ACL SETUSER"),
         ("-@all +info", "'evalsha' command): grant it with ACL SETUSER"),
         ("resetkeys ~other:*", "permissions to access "),
@@ -1068,6 +1067,7 @@ def test_every_error_has_a_code_of_its_own_kind() -> None:
     assert {name for name, code in codes.items() if code == 2} == {"UsageError"}
     assert {name for name, code in codes.items() if code == 3} == {
         "NodesUnreachable",
+        "PasswordNeeded",
         "ServerUnreachable",
     }
     assert codes.pop("CommandNotFound") == 127  # what a shell says of a command under a lease

@@ -138,11 +138,15 @@ def test_a_started_server_answers_on_its_socket_and_nowhere_else(server: Embedde
     with connected(server) as client:
         assert client.ping()
         settings = client.config_get("*")
+        for command in ("DEBUG SLEEP 0", "MODULE LOAD /x", "CONFIG SET dir /tmp"):
+            with pytest.raises(redis.ResponseError, match=r"not allowed|protected config"):
+                client.execute_command(*command.split())
     assert settings["port"] == settings["tls-port"] == "0"
     assert settings["maxmemory-policy"] == "noeviction"
     assert settings["appendonly"] == "yes"
     assert settings["save"] == ""
-    assert settings["enable-debug-command"] == "no"
+    for danger in ("debug-command", "module-command", "protected-configs"):
+        assert settings[f"enable-{danger}"] == "no"
     assert Path(str(settings["dir"])) == server.folder
     assert stat.S_IMODE(server.socket.stat().st_mode) == 0o700
 

@@ -26,14 +26,12 @@ from weakref import WeakMethod
 from redis.exceptions import (
     AskError,
     ConnectionError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
     TimeoutError,
     TryAgainError,
 )
 
-from ..io import IO, Argument, Kept, Mutex, is_away
+from ..io import IO, Argument, Kept, Mutex, is_away, refuses_now
 from ..keys import CacheKeys
 from ..scripts import Script, script
 
@@ -90,9 +88,7 @@ class Shard(NamedTuple):
 
 def _cannot_serve(error: Exception) -> bool:
     """Whether an error is the node's, and not that of what was asked."""
-    if is_away(error) or isinstance(error, OutOfMemoryError | ReadOnlyError | AskError | OSError):
-        return True
-    return str(error).startswith(("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN"))
+    return is_away(error) or refuses_now(error) or isinstance(error, AskError | OSError)
 
 
 class Member:

@@ -8,7 +8,7 @@ core that suspends there by mistake is a loud error. The other one (`asynchronou
 
 from .asynchronous import AsyncIO
 from .background import Background
-from .base import AWAY, IO, Argument, Interrupted, is_away, run
+from .base import AWAY, IO, Argument, Interrupted, is_away, refuses_now, run
 from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
 from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
@@ -45,5 +45,6 @@ __all__ = [
     "is_async",
     "is_away",
     "is_due",
+    "refuses_now",
     "run",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
@@ -13,6 +14,8 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
     MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
     TimeoutError,
     TryAgainError,
 )
@@ -148,6 +151,16 @@ def is_away(error: Exception) -> bool:
     if isinstance(error, DENIED):
         return False
     return isinstance(error, AWAY) or str(error).startswith("BUSY")
+
+
+def refuses_now(error: Exception) -> bool:
+    """Whether the server takes no writes for now: no memory, no disk, no replicas, or it is one.
+
+    A script that is refused so has written nothing: it is refused at its first write.
+    """
+    refusals = r"(^|: -)(OOM|READONLY|NOREPLICAS|MISCONF|MASTERDOWN) "  # of a script; Redis 6.2's
+    kinds = OutOfMemoryError | ReadOnlyError
+    return isinstance(error, kinds) or bool(re.search(refusals, str(error)))
 
 
 def run(core: Coroutine[Any, Any, T]) -> T:

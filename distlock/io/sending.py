@@ -1,7 +1,8 @@
 """Sending a request again while the server is away: one body for both IOs.
 
 An answer that was lost is asked for again, for as long as the caller is patient. Every script is
-safe to send twice; that is what makes this legal.
+safe to send twice; that is what makes this legal. Whoever is in the middle of its work also waits
+while the server takes no writes: no memory, no disk, too few replicas, a primary that was demoted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from ..errors import ServerUnreachable
 from ..scripts import Script
-from .base import Argument, is_away
+from .base import Argument, is_away, refuses_now
 from .route import ANSWER
 
 LAST = 0.5
@@ -30,11 +31,13 @@ class Sending:
     Attributes:
         patience: the same. Once it was used up, what is said on the way out is tried for a moment.
         resent: how many requests had to be sent again.
+        through_refusals: whether a server that takes no writes for now is waited for, too.
     """
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self.resent = 0
+        self.through_refusals = False
         self._answer = ANSWER
         self._spent = False
 
@@ -96,11 +99,14 @@ class Sending:
         while True:
             if error:
                 away = time.monotonic() - began
-                if not is_away(error):
+                refused = self.through_refusals and refuses_now(error)
+                if not (refused or is_away(error)):
                     raise error
                 if away >= most:
                     if patience is None and self.patience:
                         self._spent = True
+                    if refused:
+                        raise error
                     raise ServerUnreachable(
                         f"the server has been away for {away:.0f} s ({error}): bring it back and "
                         "start again; nothing is lost"

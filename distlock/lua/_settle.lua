@@ -1,17 +1,18 @@
 -- Store, fail or give back each message of the hand; the keys and arguments are those of exchange.
--- A refusal, or an error in the first write, leaves the hand as it was.
+-- A refusal, or a foreign key, leaves everything as it was.
 local function settle(now)
   local failed, returned = tonumber(ARGV[8]), tonumber(ARGV[9])
   local first, count = 10 + 2 * failed + returned, failed + returned
   local at = first
   for i = 10, #KEYS do
-    if i > 10 or failed > 0 then redis.call('HLEN', KEYS[i]) end
+    redis.call('HLEN', KEYS[i])
     count = count + tonumber(ARGV[at]) / 2
     at = at + 1 + ARGV[at]
   end
   if tonumber(string.match(ARGV[2], '/(%d+)$')) ~= count then
     return redis.error_reply('HAND the hand has another number of messages')
   end
+  redis.call('ZCARD', KEYS[2])
   if failed > 0 then redis.call('HLEN', KEYS[8]) end
   redis.call('ZADD', KEYS[2], now + ARGV[5], ARGV[1])
   at = first

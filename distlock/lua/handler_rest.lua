@@ -14,23 +14,28 @@ if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {-1, 0, 0, '', 0, ''} 
 local all, sequence = tonumber(job[2]), tonumber(redis.call('GET', KEYS[9]) or '0')
 local kept = tonumber(redis.call('HGET', KEYS[6], 'stored') or '0')
   + redis.call('HLEN', KEYS[7]) / 2 + redis.call('SCARD', KEYS[11])
+local ready, resting = redis.call('LLEN', KEYS[2]) + redis.call('LLEN', KEYS[3]), redis.call('ZCARD', KEYS[5])
+redis.call('ZCARD', KEYS[4])
+local ttl, left = redis.call('HGET', KEYS[8], 'ttl'), redis.call('PTTL', KEYS[8])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 for _, late in ipairs({{KEYS[1], tonumber(ARGV[2])}, {KEYS[4], 30000}}) do
   local far = redis.call('ZRANGEBYSCORE', late[1], '(' .. now + late[2], '+inf', 'LIMIT', 0, 1000)
   for _, member in ipairs(far) do redis.call('ZADD', late[1], now + late[2], member) end
 end
-local ttl, left = redis.call('HGET', KEYS[8], 'ttl'), redis.call('PTTL', KEYS[8])
 if ttl and left > tonumber(ttl) then redis.call('PEXPIRE', KEYS[8], ttl) end
 left = sequence >= all and -1 or math.max(left, 0)
 if sequence >= all and kept >= all then
-  while redis.call('ZCARD', KEYS[5]) > 0 do ring(KEYS[5]) end
+  while resting > 0 do
+    ring(KEYS[5])
+    resting = redis.call('ZCARD', KEYS[5])
+  end
   return {2, 0, left, '', 0, ''}
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local due = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]
 local wait = math.min(ARGV[3], left >= 0 and left or ARGV[3], first[2] - now + 1, (due or now + ARGV[3]) - now)
 local dead = tonumber(first[2]) < now and first[1] or ''
-if redis.call('LLEN', KEYS[2]) + redis.call('LLEN', KEYS[3]) > 0 or (due and due - now <= 0) then
+if ready > 0 or (due and due - now <= 0) then
   return {1, 0, left, dead, 0, ''}
 end
 redis.call('ZADD', KEYS[5], 'NX', now, ARGV[1])

@@ -6,6 +6,8 @@ Rules:
   a usage error when an option that it was given says something else.
 - A thread renews the lease at T/3 and says that the hand is alive, over its own connection, so a
   slow message is not a death. (Code that holds the interpreter's lock for longer is one.)
+- A copy at work waits, as long as it is patient, for a server that takes no writes for now. One
+  that begins says so at once.
 - A copy that is done or told to end gives back the rest of its hand and hands the lease on. From
   one that ends otherwise, its hand is taken when its life is over.
 """
@@ -79,6 +81,7 @@ class Copy:
     def _work_on(self, job: Job) -> None:
         """Be generator or handler, as the lease has it, until the job is done."""
         context = self._context
+        context.io.through_refusals = True
         work, source = self._make_work(job.seed), self._make_source(job.seed)
         handling = Handling(context, job, self._lease, work)
         generating = Generating(context, self._jobs, job, self._lease, source, handling)

@@ -23,7 +23,7 @@ from typing import Any
 
 from ..connect import connect
 from ..errors import DistlockError
-from ..io import Caller, SyncIO
+from ..io import Caller, SyncIO, refuses_now
 from ..keys import Keys
 from ..place import Place
 from ..source import Source
@@ -117,8 +117,9 @@ class Process:
     def _outage(self, error: Exception, seconds: float) -> None:
         if not self._away:
             self._away = True
-            wait = f"waiting for it up to {self._patience:g} s"
-            self._say("away", f"the server is away ({error}): {wait}", error=str(error))
+            how = "takes no writes" if refuses_now(error) else "is away"
+            text = f"the server {how} ({error}): waiting for it up to {self._patience:g} s"
+            self._say("away", text, error=str(error))
         embedded = self._place.embedded
         try:
             if embedded and not embedded.alive() and embedded.start():

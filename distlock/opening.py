@@ -1,0 +1,61 @@
+"""From what the user said about a server to one that was checked; its refusals become one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from .errors import DistlockError, PasswordNeeded
+from .options import PROGRAM, Connection
+from .text import mask
+
+if TYPE_CHECKING:
+    from .io import SyncIO
+    from .place import Place
+    from .view import View
+
+
+@contextmanager
+def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[Place, SyncIO]]:
+    """A server that was checked, and an IO to it; what the server refuses becomes one line.
+
+    Args:
+        connection: which server.
+        view: told which server it is; without one, only when it had to be started.
+    """
+    from redis.exceptions import RedisError
+
+    from .connect import connect, explain
+    from .io import SyncIO
+    from .view import View
+
+    place, kind = checked(connection)
+    try:
+        if view:
+            view.say("server", place.line(kind, PROGRAM))
+        elif place.started:
+            View(connection.as_json).say("server", place.line(kind, PROGRAM))
+        with connect(place.url) as client:
+            yield place, SyncIO(client, patience=2.0)
+    except (RedisError, DistlockError) as error:
+        raise explain(error, place.url) from error
+
+
+def checked(connection: Connection) -> tuple[Place, str]:
+    """A server that was checked, and what it is; somebody at a terminal is asked for a password."""
+    from .connect import check
+
+    place = connection.place()
+    try:
+        return place, check(place.url, connection.keys)
+    except PasswordNeeded:
+        if not sys.stdin.isatty():
+            raise
+    question = f"Password for {mask(place.url)}"
+    connection.password = click.prompt(question, hide_input=True, err=True)
+    place = connection.place()
+    return place, check(place.url, connection.keys)
