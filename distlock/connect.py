@@ -24,21 +24,27 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from . import scripts
+from .about import members, read_info
 from .errors import DistlockError, ServerUnfit, ServerUnreachable, UsageError
-from .io import SyncIO, run
+from .io import AsyncClient, PerLoop, Route, SyncClient, SyncIO, run
 from .keys import TYPES, Keys
 from .text import mask
+from .topology import REFUSED, parse
 
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
 DIRECT = ("HKEYS", "HMGET", "SSCAN", "SUBSCRIBE")
 """Commands that are sent by themselves and stand in no script."""
 
 
-def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> redis.Redis:
+FOLLOWING = 1.5
+"""Seconds after which an answer counts as lost where another server may have taken over."""
+
+
+def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> SyncClient:
     """Make a client; nothing is sent yet.
 
     Args:
-        url: `redis://`, `rediss://` (TLS) or `unix://`.
+        url: `redis://`, `rediss://` (TLS), `unix://`, or one of those in `topology`.
         timeout: seconds after which an answer counts as lost.
         connect_timeout: seconds for making a connection.
 
@@ -46,6 +52,8 @@ def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> red
         UsageError: the URL is none, or is of another kind.
     """
     check_url(url)
+    if there := parse(url):
+        return there.client(timeout, connect_timeout)
     try:
         client = redis.Redis.from_url(
             url,
@@ -62,16 +70,38 @@ def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> red
     return client
 
 
+def patience_for(url: str, most: float = 5.0) -> float:
+    """Seconds after which an answer counts as lost, `most` at most."""
+    return min(most, FOLLOWING) if parse(url) else most
+
+
 @cache
-def shared(url: str) -> redis.Redis:
+def shared(url: str) -> SyncClient:
     """The one client of this process for a URL; raises like `connect`."""
-    return connect(url)
+    return connect(url, patience_for(url))
+
+
+_async_clients: PerLoop[dict[str, AsyncClient]] = PerLoop(dict)
+
+
+def shared_async(url: str) -> AsyncClient:
+    """The one client of the running event loop for a URL."""
+    clients = _async_clients.mine()
+    if url not in clients:
+        clients[url] = _connect_async(url)
+    return clients[url]
 
 
 @cache
-def shared_async(url: str) -> redis.asyncio.Redis:
-    """The same for redis.asyncio; nothing in it belongs to an event loop."""
-    connect(url).close()  # says what is wrong with the URL
+def checked(url: str) -> None:
+    """Say what is wrong with a URL; raises like `connect`."""
+    connect(url).close()
+
+
+def _connect_async(url: str) -> AsyncClient:
+    checked(url)
+    if there := parse(url):
+        return there.async_client(FOLLOWING, 1.5)
     return redis.asyncio.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=1.5)
 
 
@@ -80,8 +110,13 @@ def check_url(url: str) -> None:
 
     The error of `urlsplit` is not passed on: it may quote a part of the password.
     """
+    if parse(url):
+        return
     if not re.match(r"(rediss?|unix)://", url):
-        raise UsageError(f"{mask(url)!r} is no URL of a server: use redis://, rediss:// or unix://")
+        raise UsageError(
+            f"{mask(url)!r} is no URL of a server: use redis://, rediss:// or unix://, "
+            "redis+sentinel:// or redis+cluster://"
+        )
     try:
         parts = urlsplit(url)
         fits = parts.port != 0
@@ -120,7 +155,7 @@ def check(url: str, keys: Keys) -> str:
         keys: the pipeline's keys.
 
     Returns:
-        What answers there, such as `Valkey 9.1.2`.
+        What answers there, such as `Valkey 9.1.2` or `Valkey 9.1.2 (Cluster, 3 primaries)`.
 
     Raises:
         ServerUnreachable: nobody answers, or not to us.
@@ -129,12 +164,15 @@ def check(url: str, keys: Keys) -> str:
     ours = [*keys.pick(TYPES), keys.store(0)]
     args = [*TYPES.values(), "hash", *scripts.commands(), *DIRECT]
     with connect(url, timeout=1.2, connect_timeout=1.2) as client:
+        io = SyncIO(Route(client, keys.job), patience=0)
         try:
-            kind = _check_version(client, mask(url))
-            call = SyncIO(client, patience=0).call(scripts.script("server_check"), ours, args)
-            foreign, refused = run(call)
+            kind = _check_version(io, mask(url))
+            foreign, refused = run(io.call(scripts.script("server_check"), ours, args))
+            kind += members(url, client, io)
         except (said.RedisError, ServerUnreachable) as error:
             raise explain(error, url) from error
+        finally:
+            io.close()
     if refused:
         rights = [f"+{command.decode().lower()}" for command in refused]
         if {"+publish", "+subscribe"}.intersection(rights):
@@ -151,18 +189,18 @@ def check(url: str, keys: Keys) -> str:
     return kind
 
 
-def _check_version(client: redis.Redis, where: str) -> str:
+def _check_version(io: SyncIO, where: str) -> str:
     """Raise ServerUnfit if the server is too old or read-only; return what it is."""
-    info = client.info("server") | client.info("replication")
+    info = read_info(io, "server", "replication")
     kind = "valkey" if "valkey_version" in info else "redis"
-    version = str(info[f"{kind}_version"])
+    version = info[f"{kind}_version"]
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if numbers < OLDEST[kind]:
         needed = ".".join(map(str, OLDEST[kind]))
         raise ServerUnfit(
             f"{where}: {kind} {version} is too old: version {needed} or later is needed"
         )
-    if info.get("role") == "slave" and str(info.get("slave_read_only", 1)) == "1":
+    if info.get("role") == "slave" and info.get("slave_read_only", "1") == "1":
         host, port = info.get("master_host"), info.get("master_port")
         raise ServerUnfit(f"{where}: this is a read-only replica: name its primary, {host}:{port}")
     return f"{kind.capitalize()} {version}"
@@ -196,6 +234,8 @@ _DENIED = (said.AuthenticationError, said.AuthorizationError)
 _SILENT = (said.ConnectionError, said.TimeoutError, ServerUnreachable)
 _REMEDIES: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str, type[DistlockError]]]
 _REMEDIES = [
+    (_DENIED, REFUSED, REFUSED + ": check sentinel_username and sentinel_password in REDIS_URL",
+     ServerUnreachable),
     (said.RedisError, r"NOAUTH|client already authenticated|Authentication required",
      "a password is needed: put it into REDIS_URL", ServerUnreachable),
     (_DENIED, r"", "user or password is wrong: check REDIS_URL", ServerUnreachable),
@@ -232,24 +272,3 @@ _REMEDIES = [
      "no server answers ({text}): start one, or name it with --host, --port or --url",
      ServerUnreachable),
 ]  # fmt: skip
-
-
-def warnings(client: redis.Redis) -> list[str]:
-    """What an operator should know about a server, each with its remedy."""
-    info = client.info("persistence") | client.info("memory")
-    found = []
-    if not info.get("aof_enabled"):
-        found.append(
-            "no append-only file: what was done since the last snapshot is lost when the server "
-            "dies; CONFIG SET appendonly yes"
-        )
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        found.append(
-            f"the eviction policy {policy} may delete our keys; CONFIG SET maxmemory-policy "
-            "noeviction"
-        )
-    most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
-    if most and used > 0.9 * most:
-        found.append(f"memory is {used / most:.0%} full; raise maxmemory")
-    return found

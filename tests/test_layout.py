@@ -17,6 +17,8 @@ LAYERS = [
     {"keys", "checks"},
     {"scripts", "server"},
     {"io"},
+    {"topology"},
+    {"about"},
     {"connect"},
     {"cache", "lease"},
     {"pipeline", "source", "place"},

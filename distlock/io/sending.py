@@ -48,6 +48,10 @@ class Sending:
         """Wait, after the server has been away for some seconds, and prepare for another try."""
         raise NotImplementedError
 
+    async def moved(self) -> None:
+        """Ask a Cluster anew where its nodes are; see IO."""
+        raise NotImplementedError
+
     def _after_again(self, away: float) -> None:
         """The server answers again."""
 
@@ -101,6 +105,7 @@ class Sending:
                 if away >= most:
                     if patience is None and self.patience:
                         self._spent = True
+                    await self.moved()  # for whoever sends the next
                     raise ServerUnreachable(
                         f"the server has been away for {away:.0f} s ({error}): bring it back and "
                         "start again; nothing is lost"
