@@ -7,8 +7,7 @@ Rules:
   io.py sends again instead, within the caller's patience.
 - A server is checked before the first write: version, role, the types of the keys in our names and
   the rights of the user.
-- `explain` turns whatever the server or the network says into one of our errors; a password never
-  appears in it.
+- Whatever the server or the network says becomes one of our errors, see `remedies`.
 """
 
 from __future__ import annotations
@@ -24,10 +23,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from . import scripts
-from .errors import DistlockError, PasswordNeeded, ServerUnfit, ServerUnreachable, UsageError
-from .io import SyncIO, is_away, run
+from .about import members, read_info
+from .errors import ServerUnfit, ServerUnreachable, UsageError
+from .io import AsyncClient, PerLoop, Route, SyncClient, SyncIO, is_away, run
 from .keys import TYPES, Keys
+from .remedies import explain
 from .text import mask
+from .topology import parse
 
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
 TRIES = 4
@@ -36,11 +38,15 @@ DIRECT = ("HKEYS", "HMGET", "SSCAN", "SUBSCRIBE")
 """Commands that are sent by themselves and stand in no script."""
 
 
-def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> redis.Redis:
+FOLLOWING = 1.5
+"""Seconds after which an answer counts as lost where another server may have taken over."""
+
+
+def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> SyncClient:
     """Make a client; nothing is sent yet.
 
     Args:
-        url: `redis://`, `rediss://` (TLS) or `unix://`.
+        url: `redis://`, `rediss://` (TLS), `unix://`, or one of those in `topology`.
         timeout: seconds after which an answer counts as lost.
         connect_timeout: seconds for making a connection.
 
@@ -48,6 +54,8 @@ def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> red
         UsageError: the URL is none, or is of another kind.
     """
     check_url(url)
+    if there := parse(url):
+        return there.client(timeout, connect_timeout)
     try:
         client = redis.Redis.from_url(
             url,
@@ -64,16 +72,38 @@ def connect(url: str, timeout: float = 5.0, connect_timeout: float = 1.5) -> red
     return client
 
 
+def patience_for(url: str, most: float = 5.0) -> float:
+    """Seconds after which an answer counts as lost, `most` at most."""
+    return min(most, FOLLOWING) if parse(url) else most
+
+
 @cache
-def shared(url: str) -> redis.Redis:
+def shared(url: str) -> SyncClient:
     """The one client of this process for a URL; raises like `connect`."""
-    return connect(url)
+    return connect(url, patience_for(url))
+
+
+_async_clients: PerLoop[dict[str, AsyncClient]] = PerLoop(dict)
+
+
+def shared_async(url: str) -> AsyncClient:
+    """The one client of the running event loop for a URL."""
+    clients = _async_clients.mine()
+    if url not in clients:
+        clients[url] = _connect_async(url)
+    return clients[url]
 
 
 @cache
-def shared_async(url: str) -> redis.asyncio.Redis:
-    """The same for redis.asyncio; nothing in it belongs to an event loop."""
-    connect(url).close()  # says what is wrong with the URL
+def checked(url: str) -> None:
+    """Say what is wrong with a URL; raises like `connect`."""
+    connect(url).close()
+
+
+def _connect_async(url: str) -> AsyncClient:
+    checked(url)
+    if there := parse(url):
+        return there.async_client(FOLLOWING, 1.5)
     return redis.asyncio.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=1.5)
 
 
@@ -82,8 +112,13 @@ def check_url(url: str) -> None:
 
     The error of `urlsplit` is not passed on: it may quote a part of the password.
     """
+    if parse(url):
+        return
     if not re.match(r"(rediss?|unix)://", url):
-        raise UsageError(f"{mask(url)!r} is no URL of a server: use redis://, rediss:// or unix://")
+        raise UsageError(
+            f"{mask(url)!r} is no URL of a server: use redis://, rediss:// or unix://, "
+            "redis+sentinel:// or redis+cluster://"
+        )
     try:
         parts = urlsplit(url)
         fits = parts.port != 0
@@ -123,7 +158,7 @@ def check(url: str, keys: Keys) -> str:
         keys: the pipeline's keys.
 
     Returns:
-        What answers there, such as `Valkey 9.1.2`.
+        What answers there, such as `Valkey 9.1.2` or `Valkey 9.1.2 (Cluster, 3 primaries)`.
 
     Raises:
         ServerUnreachable: nobody answers, or not to us.
@@ -159,10 +194,13 @@ def _ask(url: str, keys: Keys) -> tuple[str, list[list[bytes]], list[bytes]]:
     ours = [*keys.pick(TYPES), keys.store(0)]
     args = [*TYPES.values(), "hash", *scripts.commands(), *DIRECT]
     with connect(url, timeout=1.2, connect_timeout=1.2) as client:
-        kind = _check_version(client, mask(url))
-        io = SyncIO(client, patience=0)
-        foreign, refused = run(io.call(scripts.script("server_check"), ours, args))
-        return kind, foreign, refused
+        io = SyncIO(Route(client, keys.job), patience=0)
+        try:
+            kind = _check_version(io, mask(url))
+            foreign, refused = run(io.call(scripts.script("server_check"), ours, args))
+            return kind + members(url, client, io), foreign, refused
+        finally:
+            io.close()
 
 
 def _broke(error: Exception) -> bool:
@@ -171,100 +209,21 @@ def _broke(error: Exception) -> bool:
     return isinstance(cause, said.ConnectionError) and is_away(cause)
 
 
-def _check_version(client: redis.Redis, where: str) -> str:
+def _check_version(io: SyncIO, where: str) -> str:
     """Raise ServerUnfit if the server is too old or read-only; return what it is."""
     try:
-        info = client.info("server") | client.info("replication")
+        info = read_info(io, "server", "replication")
     except said.NoPermissionError:
         return "server"  # which says itself what it does not know, or does not take
     kind = "valkey" if "valkey_version" in info else "redis"
-    version = str(info[f"{kind}_version"])
+    version = info[f"{kind}_version"]
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if numbers < OLDEST[kind]:
         needed = ".".join(map(str, OLDEST[kind]))
         raise ServerUnfit(
             f"{where}: {kind} {version} is too old: version {needed} or later is needed"
         )
-    if info.get("role") == "slave" and str(info.get("slave_read_only", 1)) == "1":
+    if info.get("role") == "slave" and info.get("slave_read_only", "1") == "1":
         host, port = info.get("master_host"), info.get("master_port")
         raise ServerUnfit(f"{where}: this is a read-only replica: name its primary, {host}:{port}")
     return f"{kind.capitalize()} {version}"
-
-
-def explain(error: Exception, url: str) -> DistlockError:
-    """One of our errors, one line with a remedy, for whatever redis-py raised.
-
-    Args:
-        error: what was raised.
-        url: the server that was asked.
-    """
-    if isinstance(error, ServerUnreachable) and error.__cause__:
-        cause = error.__cause__
-        busy = isinstance(cause, said.ResponseError) and str(cause).startswith("BUSY ")
-        if busy or isinstance(cause, (*_DENIED, said.BusyLoadingError)):
-            assert isinstance(cause, said.RedisError)
-            return explain(cause, url)
-    if isinstance(error, DistlockError):
-        return error
-    where, text = mask(url), _line(error)
-    for kinds, pattern, remedy, result in _REMEDIES:
-        if isinstance(error, kinds) and re.search(pattern, f"{where.partition(':')[0]}: {text}"):
-            return result(f"{where}: {remedy.format(text=text)}")
-    return ServerUnfit(f"{where}: the server refused: {text}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-_DENIED = (said.AuthenticationError, said.AuthorizationError)
-_SILENT = (said.ConnectionError, said.TimeoutError, ServerUnreachable)
-_REMEDIES: list[tuple[type[Exception] | tuple[type[Exception], ...], str, str, type[DistlockError]]]
-_REMEDIES = [
-    (said.RedisError, r"NOAUTH|client already authenticated|Authentication required",
-     "a password is needed: put it into REDIS_URL or into a --password-file", PasswordNeeded),
-    (said.RedisError, r"without any password configured",
-     "this user has no password: leave it out of REDIS_URL, and --password-file",
-     ServerUnreachable),
-    (_DENIED, r"", "user or password is wrong: check REDIS_URL or --password-file",
-     ServerUnreachable),
-    (said.RedisError, r"WRONGPASS|invalid (username|password)",
-     "user or password is wrong: check REDIS_URL or --password-file", ServerUnreachable),
-    (said.NoPermissionError, r"",
-     "this user may not do what is needed ({text}): grant it with ACL SETUSER", ServerUnfit),
-    (said.BusyLoadingError, r"", "the server is still loading its data: try again when it is done",
-     ServerUnreachable),
-    (said.RedisError, r"used memory > 'maxmemory'",
-     "the server is out of memory: raise its maxmemory, or move results away", ServerUnfit),
-    (said.RedisError, r"read only (replica|slave)",
-     "this is a read-only replica: name its primary", ServerUnfit),
-    (said.RedisError, r"FOREIGN",
-     "the queue holds what is no message of ours: remove it with LREM ({text})", ServerUnfit),
-    (said.RedisError, r"WRONGTYPE",
-     "a key in our name holds something that is not ours: take another --name, or delete it "
-     "({text})", ServerUnfit),
-    (said.RedisError, r"unknown command.*HELLO",
-     "the server is too old: Redis 6.2, Valkey 7.2 or later is needed", ServerUnfit),
-    (said.RedisError, r"DB index", "there is no such database ({text}): take another --db",
-     UsageError),
-    (said.RedisError, r"NOREPLICAS",
-     "too few replicas are connected for its min-replicas-to-write: bring them back ({text})",
-     ServerUnfit),
-    (said.RedisError, r"MISCONF|disk",
-     "the server cannot write to its disk: make room there, or see its log ({text})", ServerUnfit),
-    (said.RedisError, r"BUSY ",
-     "a script keeps the server busy: wait for its end, or end it with SCRIPT KILL",
-     ServerUnreachable),
-    (_SILENT, r"(?i)ssl|certificate|^rediss:.*(timeout|closed|reset|no such file)",
-     "TLS failed: {text}; use rediss:// for a TLS server, redis:// for a plain one, and "
-     "?ssl_ca_certs=FILE for an authority of your own",
-     ServerUnreachable),
-    ((said.ConnectionError, ServerUnreachable), r"(?i)closed by server|reset by|protocol error",
-     "the server hangs up ({text}); if it speaks TLS use rediss://", ServerUnreachable),
-    (said.InvalidResponse, r"",
-     "what answers is no Redis and no Valkey ({text}): name another --host, --port or --url, and "
-     "use rediss:// if it speaks TLS", ServerUnreachable),
-    ((said.ConnectionError, said.TimeoutError), r"",
-     "no server answers ({text}): start one, or name it with --host, --port or --url",
-     ServerUnreachable),
-]  # fmt: skip

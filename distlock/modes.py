@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .worker import Settings, State
 
 JOB = ("messages", "seed", "attempts", "handler_ttl")
-COPY = ("renew_every", "ttl", "try_every", "interval", "batch", "max_queue", "max_body")
+PACE = ("renew_every", "ttl", "try_every", "interval")
+COPY = (*PACE, "batch", "max_queue", "max_body", "wait_replicas")
 WORK = ("sleep", "error_rate", "time_limit")
 
 
@@ -43,10 +44,10 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
     Returns:
         The exit code.
     """
+    from .about import check_eviction
     from .connect import connect
-    from .io import SyncIO
+    from .io import Route, SyncIO
     from .pipeline import Records
-    from .risks import check_eviction
     from .view import View
     from .work import work
     from .worker import Settings
@@ -59,14 +60,15 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
     work(said["handle"], seed=0, **handling).close()  # a wrong function is said before anything
     view = View(connection.as_json, copy_name())
     with opened(connection, view) as (place, io):
-        if warning := check_eviction(io.client, mask(place.url), said["unsafe"]):
+        if warning := check_eviction(io, mask(place.url), said["unsafe"]):
             view.say("warning", warning)
         if said["reset"]:
             reset(connection, io, said["yes"])
         elif tell_if_done(connection, io, settings, source if named else None):
             return 0
         process = Process(view.copy, place, connection.keys, settings, said["patience"], view.say)
-        watch = Records(SyncIO(connect(place.url, timeout=1.0), patience=0), connection.keys)
+        route = Route(connect(place.url, timeout=1.0), connection.keys.job)
+        watch = Records(SyncIO(route, patience=0), connection.keys)
 
         def draw() -> Drawing:
             from .picture import CopyPicture  # a pipe needs no rich
@@ -151,6 +153,9 @@ def summary(connection: Connection, io: SyncIO, state: State) -> None:
     status = Records(io, connection.keys).status()
     here = f"this copy generated {state.generated:,} and stored {state.stored:,} messages"
     here += f" in {state.seconds:.1f} s" + (f", {state.failed:,} failed" if state.failed else "")
+    if state.forgotten_messages or state.forgotten_results:
+        here += f"; a failover has forgotten {state.forgotten_messages:,} messages and "
+        here += f"{state.forgotten_results:,} results that were acknowledged, and were made again"
     if state.done and status.job:
         ended = f"{status.stored:,} stored, {status.errors:,} errors"
         text = f"done: {status.job.messages:,} messages, {ended}; {here}"
@@ -194,38 +199,46 @@ def retry_errors(connection: Connection) -> None:
 
 def show_status(connection: Connection, caches: Sequence[str]) -> None:
     """Print the numbers of the pipeline, and the counters of caches that have counted here."""
+    from .about import warnings
     from .cache import read_counters
-    from .io import run
+    from .connect import connect
+    from .io import Route, SyncIO, run
     from .keys import CacheKeys
     from .pipeline import Records
-    from .risks import warnings
     from .view import out, result, status_lines, status_object
 
     places = [CacheKeys(name) for name in caches]
-    with opened(connection) as (_, io):
+    with opened(connection) as (place, io), connect(place.url) as client:
         records = Records(io, connection.keys)
         before = records.status()
         io.sleep_now(0.3)
         now = records.status()
         rate = (now.stored - before.stored) / max(now.now - before.now, 0.001)
-        read = {keys.name: run(read_counters(io, keys)) for keys in places}
-        warned = warnings(io.client)
+        read = {}
+        for keys in places:  # on a Cluster each may be elsewhere
+            there = SyncIO(Route(client, keys.counters), patience=2.0)
+            read[keys.name] = run(read_counters(there, keys))
+        warned = warnings(io)
     counted = {name: counts for name, counts in read.items() if counts}
     if connection.as_json:
-        result(status_object(now, rate, counted, warned), "", True)
+        result({"server": place.shown()} | status_object(now, rate, counted, warned), "", True)
     else:
+        out(f"server     {place.shown()}")
         for line in status_lines(now, rate, counted, warned):
             out(line)
 
 
 def list_leases(connection: Connection) -> None:
     """Print every lease that is held or waited for."""
-    from .io import run
+    from .connect import connect
+    from .io import SyncIO, parts, run
     from .lease import read_all
     from .view import lease_lines, out
 
-    with opened(connection) as (_, io):
-        for line in lease_lines(run(read_all(io)), connection.as_json):
+    with opened(connection) as (place, _), connect(place.url) as client:
+        shards = [run(read_all(SyncIO(route, patience=2.0))) for route in parts(client)]
+        leases = sorted(lease for shard in shards for lease in shard)
+        for line in lease_lines(leases, connection.as_json):
             out(line)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -29,33 +30,34 @@ def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[P
     """
     from redis.exceptions import RedisError
 
-    from .connect import connect, explain
-    from .io import SyncIO
+    from .connect import connect
+    from .io import Route, SyncIO
+    from .remedies import explain
     from .view import View
 
-    place, kind = checked(connection)
+    place = checked(connection)
     try:
         if view:
-            view.say("server", place.line(kind, PROGRAM))
+            view.say("server", place.line(PROGRAM))
         elif place.started:
-            View(connection.as_json).say("server", place.line(kind, PROGRAM))
+            View(connection.as_json).say("server", place.line(PROGRAM))
         with connect(place.url) as client:
-            yield place, SyncIO(client, patience=2.0)
+            yield place, SyncIO(Route(client, connection.keys.job), patience=2.0)
     except (RedisError, DistlockError) as error:
         raise explain(error, place.url) from error
 
 
-def checked(connection: Connection) -> tuple[Place, str]:
-    """A server that was checked, and what it is; somebody at a terminal is asked for a password."""
+def checked(connection: Connection) -> Place:
+    """A server that was checked; somebody at a terminal is asked for a password."""
     from .connect import check
 
     place = connection.place()
     try:
-        return place, check(place.url, connection.keys)
+        return replace(place, kind=check(place.url, connection.keys))
     except PasswordNeeded:
         if not sys.stdin.isatty():
             raise
     question = f"Password for {mask(place.url)}"
     connection.password = click.prompt(question, hide_input=True, err=True)
     place = connection.place()
-    return place, check(place.url, connection.keys)
+    return replace(place, kind=check(place.url, connection.keys))

@@ -100,8 +100,8 @@ SERVER = [
     click.option(
         "--url",
         metavar="URL",
-        help="redis://, rediss:// (TLS) or unix:// instead of host and port; also from REDIS_URL, "
-        "where a password is not seen by others.",
+        help="redis://, rediss:// (TLS), unix://, redis+sentinel:// or redis+cluster:// instead of "
+        "host and port; also from REDIS_URL, where a password is not seen by others.",
     ),
     click.option(
         "--password-file",
@@ -183,6 +183,10 @@ RUN = [
     click.option(
         "--handler-ttl", type=Number(0.1),
         help="Seconds of silence after which a handler counts as dead.  [default: 5]",
+    ),
+    click.option(
+        "--wait-replicas", type=click.IntRange(0, 100), metavar="N", default=0, show_default=True,
+        help="What was written counts when N replicas have it: a failover forgets none of it.",
     ),
     click.option(
         "--patience", type=Number(), default=60.0, show_default=True,

@@ -15,6 +15,7 @@ from .errors import UsageError
 from .password import in_url
 from .server import Embedded, home
 from .text import mask
+from .topology import parse
 
 LOCAL = "redis://localhost:6379"
 
@@ -25,6 +26,7 @@ class Place:
 
     Attributes:
         url: where it is, with the database's number.
+        kind: what answers there, such as `Valkey 9.1.2`, "" as long as nobody has asked.
         embedded: the embedded server, if it is one.
         started: whether this call started it.
     """
@@ -32,20 +34,24 @@ class Place:
     url: str
     embedded: Embedded | None = None
     started: bool = False
+    kind: str = ""
 
-    def line(self, kind: str, program: str) -> str:
+    def shown(self) -> str:
+        """What answers there, and where."""
+        return f"{self.kind} at {mask(self.url)}"
+
+    def line(self, program: str) -> str:
         """One line that says which server this is and how to stop it.
 
         Args:
-            kind: what answers there, such as `Valkey 9.1.2`.
             program: how this program was called.
         """
         if self.embedded is None:
-            return f"server: {kind} at {mask(self.url)}, which was there before and stays"
+            return f"server: {self.shown()}, which was there before and stays"
         how = "started" if self.started else "found"
         return (
-            f"server: embedded {kind}, {how} in {self.embedded.folder}; it stays for all terminals "
-            f"until `{program} server stop`"
+            f"server: embedded {self.kind}, {how} in {self.embedded.folder}; it stays for all "
+            f"terminals until `{program} server stop`"
         )
 
 
@@ -82,10 +88,15 @@ def _with_db(url: str, db: int | None) -> str:
         return url
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if query.get("db", parts.path.strip("/") if parts.scheme != "unix" else "") not in (
-        "",
-        str(db),
-    ):
+    there = parse(url)
+    if there and there.kind == "cluster":
+        if db:
+            raise UsageError(f"--db {db}: a Cluster has database 0 only: leave it out")
+        return url
+    path = "" if parts.scheme == "unix" else parts.path.strip("/")
+    if there:
+        path = path.partition("/")[2]  # the service's name comes first
+    if query.get("db", path) not in ("", str(db)):
         raise UsageError(f"--db {db} and {mask(url)!r} name two databases: leave one out")
     query["db"] = str(db)
     return f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError
 
 from distlock.errors import GeneratorFailed, ServerUnreachable, UsageError
 from distlock.io import Argument, Caller, SyncIO, run
-from distlock.io.sync import LONG, PACK, _packed
+from distlock.io.packing import LONG, PACK, packed
 from distlock.keys import BUCKET, Keys
 from distlock.message import Message
 from distlock.pipeline import ErrorRecord, Job, Outcome, Verifier, report
@@ -293,8 +293,8 @@ def test_a_command_with_long_words_is_sent_as_any_other() -> None:
         (long,),
         (*range(100), long),
     ):
-        assert b"".join(_packed(words)) == PACK(words)
-    assert any(piece is long for piece in _packed(("SET", "a", long)))
+        assert b"".join(packed(words)) == PACK(words)
+    assert any(piece is long for piece in packed(("SET", "a", long)))
 
 
 def test_patience_that_is_used_up_is_there_again_once_the_server_answers(fake_io: SyncIO) -> None:

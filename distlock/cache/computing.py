@@ -29,9 +29,9 @@ from ..scripts import script
 from .codec import Codec
 from .counters import Adding, Counters
 from .flight import Abandoned, Flight, Outcome
-from .member import Hubs, Member, MemberDown
+from .member import Member, MemberDown
 from .near import Follower, Near
-from .nodes import Node, Nodes
+from .nodes import Node, Nodes, Reach
 from .options import SHORTEST, Expires, Options, Terms, milliseconds
 
 LAND = script("cache_land")
@@ -78,7 +78,7 @@ class Computing:
         nodes: of it.
         options: see Cache.
         crew: threads or tasks.
-        hub_of: what this process shares on a node, or on a shard of it.
+        reach: how to come to the nodes.
     """
 
     _all: ClassVar[WeakSet[Computing]] = WeakSet()
@@ -89,7 +89,7 @@ class Computing:
         nodes: Sequence[Node],
         options: Options,
         crew: Crew,
-        hub_of: Callable[[Node, str], Hubs],
+        reach: Reach,
     ) -> None:
         self.name = check_name(name)
         self._keys = CacheKeys(name)
@@ -97,7 +97,7 @@ class Computing:
         self._crew = crew
         self._codec = Codec(options.serializer, options.compress_above)
         died = WeakMethod(self._count_death)
-        self._nodes = Nodes(nodes, hub_of, options.node_timeout, died)
+        self._nodes = Nodes(nodes, reach, options.node_timeout, died)
         self._near: Near | None = None
         if options.near:
             self._near = Near(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakMethod
 
 import redis
@@ -25,6 +25,7 @@ from ..errors import NodesUnreachable, UsageError
 from ..io import AsyncClient, SyncClient
 from ..ring import Ring
 from ..text import mask
+from ..topology import parse
 from .member import Hubs, Member, Owed, Shard
 
 MOST = 50
@@ -37,8 +38,9 @@ class Node:
     """A node of a cache.
 
     Attributes:
-        server: a URL (`redis://`, `rediss://`, `unix://`), or a client of redis-py: redis.Redis,
-            also one from Sentinel, redis.RedisCluster, or the same of redis.asyncio.
+        server: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
+            or a client of redis-py: redis.Redis, also one from Sentinel, redis.RedisCluster, or the
+            same of redis.asyncio.
         weight: its share of the keys, relative to the others'.
         name: by which all processes know it; by default where it is: host:port/db or a path.
 
@@ -60,9 +62,23 @@ class Node:
         object.__setattr__(self, "name", self.name or where(self.server))
 
 
+class Reach(NamedTuple):
+    """How a cache of one face comes to its nodes.
+
+    Attributes:
+        client: the client for a URL.
+        hub: what this process shares on a client's server, or on a Cluster's shard: its third.
+    """
+
+    client: Callable[[str], Any]
+    hub: Callable[[Any, str, str], Hubs]
+
+
 def where(server: Any) -> str:
     """A server's name, without user and password."""
     if isinstance(server, str):
+        if there := parse(server):
+            return f"{there.service}/{there.options.get('db', 0)}" if there.service else "cluster"
         return where(redis.ConnectionPool.from_url(server)) if "://" in server else mask(server)
     if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
         return "cluster"
@@ -78,7 +94,7 @@ class Nodes:
 
     Args:
         nodes: as the user gave them.
-        hub_of: the hub for a node, and for a shard's name where it is a Cluster.
+        reach: how to come to them.
         timeout: seconds for an answer.
         on_death: called when a member is left out.
     """
@@ -86,7 +102,7 @@ class Nodes:
     def __init__(
         self,
         nodes: Sequence[Node],
-        hub_of: Callable[[Node, str], Hubs],
+        reach: Reach,
         timeout: float,
         on_death: WeakMethod[Callable[[], None]],
     ) -> None:
@@ -96,7 +112,7 @@ class Nodes:
         if twice := {name for name in names if names.count(name) > 1}:
             raise UsageError(f"node {twice.pop()!r} is given twice: leave one out, or name them")
         self._nodes = nodes
-        self._hub_of = hub_of
+        self._reach = reach
         self._timeout = timeout
         self._on_death = on_death
         self._ring = Ring(names, [node.weight for node in nodes])
@@ -104,6 +120,7 @@ class Nodes:
 
     def reset(self) -> None:
         """Begin anew, as a process that was forked does."""
+        self._servers: dict[int, Any] = {}
         self._members: dict[tuple[int, str], Member] = {}
         self._owed: dict[int, Owed] = {}
 
@@ -139,7 +156,7 @@ class Nodes:
         return await self._member(self._ring.owner(key), place)
 
     async def _member(self, index: int, place: str) -> Member:
-        server = self._nodes[index].server
+        server = self._server(index)
         shard = ""
         if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
             shard = await _shard(server, place)
@@ -148,15 +165,21 @@ class Nodes:
         except KeyError:
             return self._make(index, shard, place)
 
+    def _server(self, index: int) -> Any:
+        """The client for a node."""
+        if index not in self._servers:
+            server: Any = self._nodes[index].server
+            self._servers[index] = self._reach.client(server) if isinstance(server, str) else server
+        return self._servers[index]
+
     def _make(self, index: int, shard: str, place: str) -> Member:
-        node = self._nodes[index]
-        server: Any = node.server
+        node, server = self._nodes[index], self._server(index)
         of_cluster = None
         if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
             owed = self._owed.setdefault(index, {})
             of_cluster = Shard(owed, lambda: not shard or shard in _primaries(server))
         name = f"{node.name} {shard}".strip()
-        hub = self._hub_of(node, shard)
+        hub = self._reach.hub(server, "", shard)
         made = Member(name, hub, self._timeout, self._on_death, place, of_cluster)
         return self._members.setdefault((index, shard), made)
 

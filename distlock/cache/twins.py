@@ -16,7 +16,7 @@ from .cached import Named, dress
 from .codec import Serializer
 from .core import CacheCore
 from .near import MISSING
-from .nodes import Node
+from .nodes import Node, Reach
 from .options import How, Options, Terms
 
 P = ParamSpec("P")
@@ -27,7 +27,8 @@ class Cache(CacheCore):
     """A cache on one or more nodes: a getter is called once per expire in the whole system.
 
     Args:
-        nodes: a URL (`redis://`, `rediss://`, `unix://`), a client of redis-py (redis.Redis, also
+        nodes: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`;
+            see docs/operating.md), a client of redis-py (redis.Redis, also
             one from Sentinel, or redis.RedisCluster), or a Node, each. Keys are spread over them by
             their names, which are the same in all processes.
         name: of the cache, 1 to 64 characters of `A-Za-z0-9._-`; those who give the same share it.
@@ -65,7 +66,7 @@ class Cache(CacheCore):
             *(ttl, node_timeout, gutter_expire, on_outage, serializer, compress_above, jitter),
             *(near, near_bytes, copy),
         )
-        super().__init__(name, _nodes(nodes, SYNC), options, Threads(), _hub)
+        super().__init__(name, _nodes(nodes, SYNC), options, Threads(), REACH)
 
     def get(
         self,
@@ -207,7 +208,7 @@ class AsyncCache(CacheCore):
         )
         tasks = Tasks()
         self._check = tasks.check
-        super().__init__(name, _nodes(nodes, ASYNC), options, tasks, _async_hub)
+        super().__init__(name, _nodes(nodes, ASYNC), options, tasks, ASYNC_REACH)
 
     async def get(
         self,
@@ -285,6 +286,7 @@ class AsyncCache(CacheCore):
 
 SYNC = (redis.Redis, redis.RedisCluster)
 ASYNC = (redis.asyncio.Redis, redis.asyncio.RedisCluster)
+REACH, ASYNC_REACH = Reach(shared, Hub.of), Reach(shared_async, AsyncHub.of)
 
 
 def _nodes(given: Sequence[Any], kinds: tuple[type, ...]) -> list[Node]:
@@ -299,16 +301,6 @@ def _nodes(given: Sequence[Any], kinds: tuple[type, ...]) -> list[Node]:
             )
             raise UsageError(f"{node.server!r} is no node: give a URL, a Node, or a {names}")
     return nodes
-
-
-def _hub(node: Node, shard: str) -> Hub:
-    server: Any = node.server
-    return Hub.of(shared(server) if isinstance(server, str) else server, "", shard)
-
-
-def _async_hub(node: Node, shard: str) -> AsyncHub:
-    server: Any = node.server
-    return AsyncHub.of(shared_async(server) if isinstance(server, str) else server, "", shard)
 
 
 def _plain(getter: Callable[..., T]) -> Callable[..., T]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import redis
 
+from ..io import SyncClient
 from ..keys import CacheKeys
 
 
@@ -40,7 +41,7 @@ class Computing(NamedTuple):
 
 
 def computing(
-    clients: Mapping[str, redis.Redis], cache: str, keys: Sequence[str]
+    clients: Mapping[str, SyncClient], cache: str, keys: Sequence[str]
 ) -> Iterator[Computing]:
     """What is being computed now while others wait for it, on the nodes that answer.
 
@@ -59,7 +60,7 @@ def computing(
                     yield Computing(node, key, _name(client, flight), flight)
 
 
-def _name(client: redis.Redis, flight: bytes) -> str:
+def _name(client: SyncClient, flight: bytes) -> str:
     """The name of whoever leads a flight, "" if nobody does."""
     connections = [int(id) for id in flight.split()[2:4]]
     listed = client.client_list(client_id=[*connections]) if connections else []

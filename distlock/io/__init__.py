@@ -8,13 +8,14 @@ core that suspends there by mistake is a loud error. The other one (`asynchronou
 
 from .asynchronous import AsyncIO
 from .background import Background
-from .base import AWAY, IO, Argument, Interrupted, is_away, refuses_now, run
+from .base import AWAY, IO, Argument, Interrupted, Unconfirmed, is_away, refuses_now, run
 from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
 from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
 from .hub import AsyncHub, Hub
+from .loops import PerLoop
 from .pulse import Pulse
-from .route import AsyncClient, SyncClient
+from .route import AsyncClient, Route, SyncClient, parts
 from .schedule import Kept
 from .sync import SyncIO
 from .turns import Mutex
@@ -36,15 +37,19 @@ __all__ = [
     "Kept",
     "Latch",
     "Mutex",
+    "PerLoop",
     "Pulse",
+    "Route",
     "SyncClient",
     "SyncIO",
     "Tasks",
     "Threads",
     "TimeLimitExceeded",
+    "Unconfirmed",
     "is_async",
     "is_away",
     "is_due",
+    "parts",
     "refuses_now",
     "run",
 ]

@@ -43,6 +43,7 @@ class AsyncIO(Sending):
         self._route = route
         self._turns = AsyncTurns()
         self._link: Link | None = None
+        self._server = ""
         self._lives = 0
         self._known = (0, "")
         self._mailboxes: dict[str, Mailbox] = {}
@@ -78,7 +79,15 @@ class AsyncIO(Sending):
             self._link = await Link.open(connection)
             tie(self._link, self)
             self._lives += 1
+            self._note_server(connection)
         return self._link
+
+    def _note_server(self, connection: Any) -> None:
+        """Listen no more at a server that is not the one any more."""
+        server = f"{connection.host}:{connection.port}" if hasattr(connection, "port") else ""
+        if server != self._server and self._server:
+            self.deafen()
+        self._server = server
 
     async def _send(
         self, words: Sequence[Argument], seconds: float | None, most: float | None = None
@@ -167,15 +176,15 @@ class AsyncIO(Sending):
 
     async def connections(self, seconds: float) -> str:
         """The ids of two connections that live as long as this IO does; see IO."""
-        channel = wake_channel(self.address)
-        mailbox = self._mailboxes.get(channel)
+        mailbox = self._mailboxes.get(wake_channel(self.address))
         if mailbox and mailbox.broken:
             self.deafen()
-            channel = wake_channel(self.address)
+        channel = wake_channel(self.address)
         if not await self.listen(channel, "", seconds) or not self._mailboxes[channel].id:
             return ""
         own = await self._execute("CLIENT", "ID", seconds=seconds)
-        return f"{own} {self._mailboxes[channel].id}"
+        mailbox = self._mailboxes.get(channel)  # gone, when another server has taken over just now
+        return f"{own} {mailbox.id}" if mailbox else ""
 
     async def presence(self, seconds: float) -> str:
         """The same and the server's id, without asking again while both are seen to stand."""

@@ -8,12 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
-    MovedError,
     OutOfMemoryError,
     ReadOnlyError,
     TimeoutError,
@@ -30,7 +30,7 @@ AWAY = (
     TimeoutError,
     BusyLoadingError,
     ClusterDownError,
-    MovedError,
+    AskError,  # MovedError is one
     TryAgainError,
 )
 """Errors that say nothing of our request: the server is away, not back yet, or another one now."""
@@ -38,6 +38,10 @@ DENIED = (AuthenticationError, AuthorizationError)
 """Errors that redis-py counts as connection errors although waiting does not mend them."""
 SILENCE = 0.5
 """Seconds after which a connection is looked at before it is used again."""
+
+
+class Unconfirmed(ConnectionError):
+    """Too few replicas have what was written; it may be sent again, until enough have it."""
 
 
 class Interrupted(BaseException):

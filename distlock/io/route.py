@@ -8,6 +8,7 @@ Rules:
   cluster's client is: it knows where the slots are.)
 - On a cluster a connection goes to the node that has the key's slot. Then a subscription there
   hears what a script publishes there, at any version.
+- Whoever asks a cluster anew where its nodes are asks the one last that has just failed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisClusterException
 from redis.retry import Retry
 
+from .base import DENIED
+
 DROPPED = ("retry_on_error", "maint_notifications_pool_handler", "cache_config", "cache")
 ANSWER = 5.0
 """Seconds after which an answer counts as lost, where the client says nothing else."""
@@ -37,12 +40,17 @@ class Route:
         client: how to reach the server.
         key: on a cluster, the key whose node is meant.
         node: on a cluster, the name of a node, instead of a key.
+
+    Attributes:
+        follows: another server may take the place of the one that is connected to.
     """
 
     def __init__(self, client: SyncClient, key: str = "", node: str = "") -> None:
         self._cluster: Any = client if isinstance(client, redis.RedisCluster) else None
         self._pool: Any = getattr(client, "connection_pool", None)
         self._key, self._node = key, node
+        self._failed: str | None = None
+        self.follows = self._cluster is not None or hasattr(self._pool, "sentinel_manager")
 
     def connection(self, **settings: Any) -> Any:
         """A new connection, with settings that are not the client's; nothing is sent yet."""
@@ -52,6 +60,7 @@ class Route:
             with _away():
                 node = cluster.get_node(node_name=self._node) if self._node else None
                 node = node or cluster.get_node_from_key(self._key)
+                self._failed = node.name
                 pool = cluster.get_redis_connection(node).connection_pool
         return pool.connection_class(
             **_plain(pool.connection_kwargs, Retry(NoBackoff(), 0), settings)
@@ -61,7 +70,8 @@ class Route:
         """Ask a cluster where the slot is now; False when there is no cluster to ask."""
         if self._cluster:
             with _away():
-                self._cluster.nodes_manager.initialize()
+                manager = self._cluster.nodes_manager
+                manager.initialize(last_failed_node_name=self._failed)
         return self._cluster is not None
 
 
@@ -72,6 +82,7 @@ class AsyncRoute:
         self._cluster = client if isinstance(client, redis.asyncio.RedisCluster) else None
         self._pool: Any = getattr(client, "connection_pool", None)
         self._key, self._node = key, node
+        self._failed: str | None = None
 
     async def connection(self, **settings: Any) -> Any:
         """A new connection; see Route."""
@@ -79,8 +90,10 @@ class AsyncRoute:
         if self._cluster:
             with _away():
                 await self._cluster.initialize()
-                place = self._cluster.get_node(node_name=self._node) if self._node else None
-                place = place or self._cluster.get_node_from_key(self._key)
+                node = self._cluster.get_node(node_name=self._node) if self._node else None
+                place = node or self._cluster.get_node_from_key(self._key)
+                assert place is not None
+                self._failed = place.name
         return place.connection_class(
             **_plain(place.connection_kwargs, AsyncRetry(NoBackoff(), 0), settings)
         )
@@ -89,8 +102,18 @@ class AsyncRoute:
         """See Route."""
         if self._cluster:
             with _away():
-                await self._cluster.nodes_manager.initialize()
+                manager = self._cluster.nodes_manager
+                await manager.initialize(last_failed_node_name=self._failed)
         return self._cluster is not None
+
+
+def parts(client: SyncClient) -> list[Route]:
+    """A route to each server that has a part of the keys: a Cluster's primaries, or the one."""
+    if not isinstance(client, redis.RedisCluster):
+        return [Route(client)]
+    with _away():
+        primaries: list[Any] = client.get_primaries()  # type: ignore[no-untyped-call]
+    return [Route(client, node=node.name) for node in primaries]
 
 
 @contextmanager
@@ -99,6 +122,8 @@ def _away() -> Iterator[None]:
     try:
         yield
     except RedisClusterException as error:
+        if isinstance(error.__cause__, DENIED):
+            raise error.__cause__ from None
         raise ConnectionError(str(error)) from error
 
 

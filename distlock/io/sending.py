@@ -51,6 +51,10 @@ class Sending:
         """Wait, after the server has been away for some seconds, and prepare for another try."""
         raise NotImplementedError
 
+    async def moved(self) -> None:
+        """Ask a Cluster anew where its nodes are; see IO."""
+        raise NotImplementedError
+
     def _after_again(self, away: float) -> None:
         """The server answers again."""
 
@@ -105,6 +109,7 @@ class Sending:
                 if away >= most:
                     if patience is None and self.patience:
                         self._spent = True
+                    await self.moved()  # for whoever sends the next
                     if refused:
                         raise error
                     raise ServerUnreachable(

@@ -6,6 +6,10 @@
 - A wake-up is a hint. Whoever is woken, or whose connection broke, reads the state anew.
 - `interrupt`, called by a signal handler, ends a wait at once and never a call under way: a
   message in hand is finished, an answer that is due is read.
+- When another server has taken over, those that listen do so there, too.
+- With `replicas`, what a script wrote counts only when so many replicas have it. WAIT asks them on
+  the same connection; when they do not confirm, the server is as good as away: the script is sent
+  again, which changes nothing, and they are asked again.
 - An answer that an exception kept from being read (Ctrl-C) is read before the next request: what
   is sent to undo the one before comes after it.
 """
@@ -20,23 +24,23 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
-import hiredis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from ..errors import DistlockError, ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
-from .base import AWAY, SILENCE, Argument, Interrupted
+from .base import AWAY, SILENCE, Argument, Interrupted, Unconfirmed
 from .ear import Ear
+from .packing import packed
 from .pulse import running
 from .route import ANSWER, Route, SyncClient
 from .sending import Sending
 from .stopping import Stopping
 from .turns import Turns
 
-PACK: Callable[..., bytes] = hiredis.pack_command
-LONG, FEW = 1 << 18, 64
-"""Bytes of a long word; words of a command in which it is looked for, as a hand ends at 1 MB."""
+CONFIRM = 1.0
+"""Seconds for which replicas may take to confirm, before they are asked again."""
+SCRIPTS = ("EVALSHA", "EVAL")
 
 
 class SyncIO(Stopping, Sending):
@@ -49,6 +53,10 @@ class SyncIO(Stopping, Sending):
             next one; it may bring the server back.
         on_return: told when the server answers again (seconds it was away).
         turns: the turns of this process.
+        replicas: how many must have what a script wrote.
+
+    Attributes:
+        server: host and port of the one that was connected to last, "" if it has none.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class SyncIO(Stopping, Sending):
         on_outage: Callable[[Exception, float], None] = lambda error, seconds: None,
         on_return: Callable[[float], None] = lambda seconds: None,
         turns: Turns | None = None,
+        replicas: int = 0,
     ) -> None:
         Stopping.__init__(self)
         Sending.__init__(self, patience)
@@ -65,7 +74,9 @@ class SyncIO(Stopping, Sending):
         self.address = secrets.token_hex(8)
         self._route = client if isinstance(client, Route) else Route(client)
         self._turns = turns or Turns()
+        self._replicas = replicas
         self._connection: Any = None
+        self.server = ""
         self._used = 0.0
         self._owed = 0
         self._connecting = ANSWER
@@ -83,7 +94,7 @@ class SyncIO(Stopping, Sending):
         looked at first, for the server may have closed it.
         """
         connection = self._open(seconds)
-        connection.send_packed_command(_packed(words))
+        connection.send_packed_command(packed(words))
         self._owed += 1
         return self._read(connection, self._answer if seconds is None else max(seconds, 0.001))
 
@@ -91,8 +102,11 @@ class SyncIO(Stopping, Sending):
         """Read one answer; a connection that fails is closed, one that was interrupted is not."""
         try:
             answer = connection.read_response(disconnect_on_error=False, timeout=seconds)
-        except ResponseError:
+        except ResponseError as error:
             self._owed -= 1
+            if self._route.follows and "READONLY" in str(error):  # a primary that was demoted
+                connection.disconnect()
+                raise ConnectionError("the server is a replica now") from error
             raise
         except RedisError:
             connection.disconnect()
@@ -121,18 +135,40 @@ class SyncIO(Stopping, Sending):
             connection.connect()
             self._owed = 0
             self._lives += 1
+            self._note_server(connection)
         while self._owed:
             with suppress(ResponseError):
                 self._read(connection, self._answer if seconds is None else max(seconds, 0.001))
         self._used = now
         return connection
 
+    def _note_server(self, connection: Any) -> None:
+        """Listen no more at a server that is not the one any more."""
+        server = f"{connection.host}:{connection.port}" if hasattr(connection, "port") else ""
+        if server != self.server and self.server:
+            self.deafen()
+        self.server = server
+
     async def _send(
         self, words: Sequence[Argument], seconds: float | None, most: float | None = None
     ) -> Any:
         if seconds is not None and most is not None:
             seconds = min(seconds, most)
-        return self._execute(*words, seconds=seconds)
+        answer = self._execute(*words, seconds=seconds)
+        if self._replicas and words[0] in SCRIPTS:
+            most = CONFIRM if seconds is None else min(seconds, CONFIRM)
+            if (reached := self._reached(self._replicas, most)) < self._replicas:
+                raise Unconfirmed(f"{reached} of {self._replicas} replicas confirmed a write")
+        return answer
+
+    def _reached(self, replicas: int, seconds: float) -> int:
+        """How many replicas have what was written over this connection, after some seconds."""
+        lives, most = self._lives, max(round(seconds * 1000), 1)
+        try:
+            reached: int = self._execute("WAIT", replicas, most, seconds=seconds + self._answer)
+        except ResponseError:  # a replica itself, now
+            return 0
+        return reached if lives == self._lives else 0
 
     async def _before_again(self, error: Exception, away: float, pause: float) -> None:
         self._on_outage(error, away)
@@ -142,7 +178,8 @@ class SyncIO(Stopping, Sending):
     async def moved(self) -> None:
         """Ask a Cluster anew where its nodes are; see IO."""
         with suppress(RedisError):  # then the next try says what is wrong
-            if self._route.moved():
+            if self._route.moved() and self._connection:
+                self._connection.disconnect()
                 self._connection = None
 
     def _after_again(self, away: float) -> None:
@@ -158,9 +195,7 @@ class SyncIO(Stopping, Sending):
     ) -> tuple[Any, int]:
         """Run a script once and wait for replicas, over one connection; see IO."""
         answer = self._execute("EVAL", script.text, len(keys), *keys, *args)
-        lives = self._lives
-        reached = self._execute("WAIT", replicas, max(round(seconds * 1000), 1))
-        return answer, reached if lives == self._lives else 0
+        return answer, self._reached(replicas, seconds)
 
     async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
         """Subscribe to a channel on a connection of its own, and wait for the confirmation.
@@ -229,7 +264,9 @@ class SyncIO(Stopping, Sending):
         channel = wake_channel(self.address)
         if not await self.listen(channel, "", seconds) or not self._ears[channel].id:
             return ""
-        return f"{self._execute('CLIENT', 'ID', seconds=seconds)} {self._ears[channel].id}"
+        own = self._execute("CLIENT", "ID", seconds=seconds)
+        ear = self._ears.get(channel)  # gone, when another server has taken over just now
+        return f"{own} {ear.id}" if ear else ""
 
     async def presence(self, seconds: float) -> str:
         """The same and the server's id, without asking again while both are seen to stand."""
@@ -264,23 +301,6 @@ class SyncIO(Stopping, Sending):
         self.deafen()
         if self._connection:
             self._connection.disconnect()
-
-
-def _packed(words: Sequence[Argument]) -> Sequence[bytes]:
-    """A command as it is sent; hiredis would copy a long word twice, so that goes as it is."""
-    if len(words) > FEW or not any(isinstance(word, bytes) and len(word) > LONG for word in words):
-        return (PACK(words),)
-    pieces: list[bytes] = []
-    short = b"*%d\r\n" % len(words)
-    for word in words:
-        data = word if isinstance(word, bytes) else str(word).encode()
-        short += b"$%d\r\n" % len(data)
-        if len(data) > LONG:
-            pieces += (short, data)
-            short = b"\r\n"
-        else:
-            short += data + b"\r\n"
-    return [*pieces, short]
 
 
 def _stale(connection: Any) -> bool:

@@ -12,7 +12,8 @@ Rules:
 - Each acquire has an owner id of its own, never that of a process or an object: a request that
   arrives late can never speak for a later term.
 - A token is greater than every token before it, over releases, expiries, restarts and FLUSHALL:
-  the greater of the last token + 1 and the server's time in microseconds (_grant.lua).
+  the greater of the last token + 1 and the server's time in microseconds (_grant.lua). Who
+  takes a free lease also names the highest token that it knows of: a failover may have lost it.
 - Who takes a free lease names the last token whose end it has seen, and is refused if there is a
   newer one: a copy of the request that arrives later changes nothing. Who has not seen the end of
   the last term is told of it, and asks again.
@@ -134,10 +135,11 @@ class LeaseCore(Term):
         self._entry = f"{io.address} {terms}"
         while True:
             began = time.monotonic()
-            args = (self._entry, self._seen.get(key, 0), int(join))
+            args = (self._entry, self._seen.get(key, 0), int(join), self._highest)
             patience = None if give_up == math.inf else max(give_up - began, 0.05)
             answer = await io.call(ACQUIRE, self._keys, args, patience)
             token, left, last, now, first, connections = answer
+            self._highest = max(self._highest, last, token)
             if token:
                 self._begin(token, began + min(left / 1000, self.ttl))
             if not token and not left:

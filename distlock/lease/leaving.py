@@ -48,5 +48,6 @@ class Leaving:
             await io.attempt(LEAVE, self._keys, (self._entry,), seconds)
             self.kept = False
         except (RedisError, OSError, ServerUnreachable):
+            await io.moved()
             self.due = time.monotonic() + PAUSE
             self.kept = self.due < self._end

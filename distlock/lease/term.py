@@ -72,6 +72,7 @@ class Term:
         self.scheduled = math.inf
         self.hooks: list[Callable[[], Any]] = []
         self._seen: dict[str, int] = {}
+        self._highest = 0  # of all tokens that this object knows of
         self._untold = [True]
 
     @property
@@ -155,6 +156,7 @@ class Term:
             kept = await io.attempt(RENEW, self._keys[:1], args, seconds)
         except (RedisError, OSError, ServerUnreachable) as error:
             log.info("lease %s: a renewal failed: %s", self.name, error)
+            await io.moved()
             self.due = min(time.monotonic() + self.ttl / 20, self.deadline)
             return
         if token == self.token and kept:

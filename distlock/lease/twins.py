@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import redis
 import redis.asyncio
 
-from ..connect import shared, shared_async
+from ..connect import checked, shared, shared_async
 from ..errors import LeaseError, ServerUnreachable, UsageError
 from ..io import Argument, AsyncClient, AsyncHub, Body, Hub, SyncClient, SyncIO, run
 from .core import RETENTION, LeaseCore
@@ -31,8 +31,9 @@ class Lease(LeaseCore):
     An object has one term at a time; threads, tasks and processes that compete have one each.
 
     Args:
-        server: a URL (`redis://`, `rediss://`, `unix://`), or a client of redis-py: redis.Redis,
-            also one from Sentinel, or redis.RedisCluster. Its retries do not matter.
+        server: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
+            or a client of redis-py: redis.Redis, also one from Sentinel, or redis.RedisCluster. Its
+            retries do not matter.
         name: of the lease: 1 to 64 characters of `A-Za-z0-9._-`. It lives in the keys
             `distlock:{name}:lease`, `:token` and `:line`.
         ttl: seconds for which a term lasts without renewal, from 0.05 on.
@@ -214,14 +215,14 @@ class AsyncLease(LeaseCore):
         self._server = server
         self._body: Body | None = None
         if isinstance(server, str):
-            self._client: AsyncClient = shared_async(server)
-        elif isinstance(server, redis.asyncio.Redis | redis.asyncio.RedisCluster):
-            self._client = server
-        else:
+            checked(server)
+        elif not isinstance(server, redis.asyncio.Redis | redis.asyncio.RedisCluster):
             raise UsageError(f"{server!r} is no server: give a URL or a redis.asyncio.Redis client")
 
     def _hub(self) -> AsyncHub:
-        hub = AsyncHub.of(self._client, self._keys[0])
+        server = self._server
+        client = shared_async(server) if isinstance(server, str) else server
+        hub = AsyncHub.of(client, self._keys[0])
         self._seen, self._keep = hub.seen, hub.keep
         return hub
 

@@ -13,9 +13,10 @@ means.
 
 from ..message import Message
 from .generator import Generator, Published
-from .handler import Hand, Handler, Outcome, Rest, report
+from .handler import Hand, Handler, Outcome, Rest
 from .job import Job, Jobs
 from .records import ErrorRecord, Records, Status
+from .report import report
 from .verify import Verdict, Verifier
 
 __all__ = [

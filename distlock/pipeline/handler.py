@@ -10,6 +10,8 @@ Rules:
   done, and its second arrival is answered with what the first one claimed.
 - A handler with nothing to do stands in line for the bell and waits; the answer to `rest` says how
   long nothing can happen. It wakes by itself after that, so a lost wake-up costs a second at most.
+- A failover may set a hand back to an earlier one. The number in its name says which exchanges are
+  forgotten, though they were answered; that hand is given back.
 - A handler is alive for `handler_ttl` after each exchange, rest or beat. After that anybody may
   reclaim its hand; a handler that comes back joins anew.
 """
@@ -19,9 +21,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-import traceback
+from collections import deque
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 from ..io import IO, Argument, run
@@ -36,51 +37,8 @@ LONGEST_REST = 1.0
 """Seconds after which a resting handler looks anew, in case a wake-up was lost."""
 LOOK = 0.05
 """Seconds between two looks of a busy handler at the lease and at the other handlers."""
-TRACEBACK = 16_000
-"""Bytes of a traceback that an error keeps at most, from its end."""
-
-
-def report(error: BaseException, handler: str) -> bytes:
-    """One line of JSON that says what went wrong, for the record of an error."""
-    kind, message = type(error).__qualname__, _text(error)
-    text = _cut(f"{_traceback(error)}{kind}: {message}\n")
-    shown = {"exception": kind, "message": message, "traceback": text, "handler": handler}
-    return json.dumps(shown, ensure_ascii=False).encode()
-
-
-def _text(error: BaseException) -> str:
-    """What an exception says, if it can be had."""
-    try:
-        return _cut(str(error))
-    except Exception:
-        return "(its text cannot be had)"
-
-
-def _cut(text: str) -> str:
-    """The end of a text, as UTF-8 of at most TRACEBACK bytes."""
-    return text.encode(errors="backslashreplace")[-TRACEBACK:].decode(errors="ignore")
-
-
-def _traceback(error: BaseException) -> str:
-    """Where an exception came from, and before it what caused it, the innermost ten."""
-    text, seen = "", 0
-    while seen < 10:
-        frames = traceback.walk_tb(error.__traceback__)
-        places = ((f.f_code.co_filename, line, f.f_code.co_name) for f, line in frames)
-        text = f"Traceback (most recent call last):\n{_stack(tuple(places))}{text}"
-        earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        if earlier is None:
-            break
-        error, seen = earlier, seen + 1
-        text = f"{type(error).__qualname__}: {_text(error)}\n\nAnd then:\n\n{text}"
-    return text
-
-
-@lru_cache(256)
-def _stack(places: tuple[tuple[str, int, str], ...]) -> str:
-    """The lines of a traceback; cached, for what fails in a job fails in few places."""
-    stack = traceback.StackSummary.from_list([(*place, None) for place in places])
-    return "".join(stack.format())
+REMEMBERED = 10_000
+"""Exchanges of which a handler remembers how many results they kept."""
 
 
 @dataclass
@@ -102,6 +60,11 @@ class Outcome:
     def fail(self, id: bytes, report: bytes) -> None:
         """The message failed: it is tried again later, or ends in the errors."""
         self.failed += (id, report)
+
+    @property
+    def results(self) -> int:
+        """How many messages are done."""
+        return sum(map(len, self.stored.values())) // 2
 
     def give_back(self, messages: list[bytes]) -> None:
         """The messages were not touched: they go to the front of the queue."""
@@ -168,6 +131,7 @@ class HandlerCore:
         self._contact = 0.0
         self._looked = 0.0
         self._ttl = round(job.handler_ttl * 1000)
+        self._answered: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
         self._channel = keys.channel(name)
         self._keys = [
             keys.temp(name),
@@ -182,9 +146,8 @@ class HandlerCore:
         await self._io.listen(self._channel)
         state = 0
         while state in (0, -2):
-            if state == -2:  # after a failover: a hand of mine that I do not know; let it die
-                await self._io.sleep(self.job.handler_ttl / 10)
-                await self._reclaim(self.name)
+            if state == -2:
+                await self._return_hand()
             self._number += 1
             began = time.monotonic()
             args = (self.name, self.job.id, self._number, self._ttl, self._seen)
@@ -192,6 +155,22 @@ class HandlerCore:
         if state == -1:
             raise job_gone(self._all)
         self.joined, self._contact = True, began
+
+    async def _return_hand(self) -> None:
+        """Give back a hand of this handler's that it does not know: a failover brought it back."""
+        temp = self._keys[0]
+        self._hand = await self._io.command("HGET", temp, "#") or b""
+        ids = await self._io.command("HKEYS", temp)
+        await self._exchange(Outcome(returned=[id for id in ids if id != b"#"]), 0)
+
+    async def _forgotten(self) -> int | None:
+        name = await self._io.command("HGET", self._keys[0], "#")
+        if not name:
+            return None
+        last, forgotten = int(name.split(b"-")[0]), 0
+        while self._answered and self._answered[-1][0] > last:
+            forgotten += self._answered.pop()[1]
+        return forgotten
 
     async def _exchange(self, outcome: Outcome, want: int) -> Hand | None:
         self._number += 1
@@ -211,6 +190,8 @@ class HandlerCore:
         self.joined = bool(self._hand) and want > 0
         if not self._hand:
             return None
+        if outcome.stored:
+            self._answered.append((self._number, outcome.results))
         return Hand(messages, left / 1000 if left >= 0 else None, dead.decode(), queue)
 
     async def _rest(self) -> Rest | None:
@@ -272,6 +253,13 @@ class Handler(HandlerCore):
             up for dead: nothing was stored, its messages are with others; it must join anew.
         """
         return run(self._exchange(outcome, want))
+
+    def forgotten(self) -> int | None:
+        """How many results were kept that the server does not know of any more.
+
+        None when that cannot be told, for this handler's hand is with others.
+        """
+        return run(self._forgotten())
 
     def rest(self) -> Rest | None:
         """Ask how long nothing can happen, and stand in line for the bell.

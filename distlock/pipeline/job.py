@@ -137,6 +137,10 @@ class JobsCore:
     async def _sequence(self) -> int:
         return int(await self._io.command("GET", self._keys.sequence) or 0)
 
+    async def _reached(self, token: int) -> int:
+        term, began = await self._io.command("HMGET", self._keys.stats, "term", "began")
+        return int(began) if int(term or 0) > token else await self._sequence()
+
     async def _there(self) -> bool:
         keys = self._keys.pick(["job", "sequence", "stats"])
         return bool(await self._io.command("EXISTS", *keys))
@@ -184,6 +188,13 @@ class Jobs(JobsCore):
     def sequence(self) -> int:
         """The id of the last generated message."""
         return run(self._sequence())
+
+    def reached(self, token: int) -> int:
+        """The id of the last message that the term with this token has left on the server.
+
+        That is where a later term has begun, or else the sequence.
+        """
+        return run(self._reached(token))
 
     def there(self) -> bool:
         """Whether there is a job, or what a reset that was cut short has left of one."""

@@ -26,6 +26,7 @@ class Settings:
         batch: messages in one hand at most.
         max_queue: messages in the queue from which on the generator waits.
         max_body: bytes that a body or a result may have.
+        wait_replicas: replicas that must have what was written before it counts.
     """
 
     messages: int | None = None
@@ -39,6 +40,7 @@ class Settings:
     batch: int = 500
     max_queue: int = 100_000
     max_body: int = 16 * 2**20
+    wait_replicas: int = 0
 
 
 @dataclass
@@ -49,6 +51,8 @@ class State:
         role: starting, generator or handler.
         hand: messages in its hand.
         generated, stored, failed: messages; one that fails twice counts twice.
+        forgotten_messages, forgotten_results: of what this copy has written or seen, how much the
+            server had acknowledged and a failover has forgotten.
         terms: how often it was the generator.
         done: whether the job is complete.
         left_behind: whether it was stopped while the server was away.
@@ -60,6 +64,8 @@ class State:
     generated: int = 0
     stored: int = 0
     failed: int = 0
+    forgotten_messages: int = 0
+    forgotten_results: int = 0
     terms: int = 0
     done: bool = False
     left_behind: bool = False
@@ -84,6 +90,7 @@ class Context:
         settings: the options.
         say: told of each event.
         state: the numbers, for a view.
+        known: the highest id that is known to have been generated.
     """
 
     name: str
@@ -92,6 +99,17 @@ class Context:
     settings: Settings
     say: Say
     state: State = field(default_factory=State)
+    known: int = 0
+
+    def compare(self, sequence: int) -> None:
+        """Say how many messages a failover has forgotten, given the last id that it left."""
+        first, forgotten = sequence + 1, self.known - sequence
+        if forgotten > 0:
+            self.state.forgotten_messages += forgotten
+            text = f"the server has forgotten {forgotten:,} messages that it had acknowledged: ids "
+            text += f"{first:,} to {self.known:,} are generated again"
+            self.say("gap", text, sequence=sequence, forgotten=forgotten)
+            self.known = sequence
 
     def pause(self, wait: Callable[[], T]) -> T | None:
         """Wait; a signal ends the wait, and the loop around it sees that it is to stop."""

@@ -5,6 +5,8 @@ Rules:
 - Messages are published many at once while the source is quick, each at once while it is slow. What
   was gathered when a quick source becomes slow is published by the thread that renews (T/6 later).
 - The lease is renewed with the publish that completes X messages; a thread does so at T/3.
+- Where a failover has set the sequence back, generating goes on from there, and how many messages
+  it has forgotten is said.
 - A full queue is waited for; when no handler has lived for one ttl, the generator handles hands
   itself, still the owner, and says so.
 - Whatever ends the term, the lease is released at once and a waiting handler woken.
@@ -77,9 +79,11 @@ class Generating:
     def lead(self) -> None:
         """Generate until all is generated, the lease has gone on, or the copy is to stop."""
         self._context.state.role = "generator"
+        token = self._lease.token
         try:
             sequence, messages = self._jobs.lead(self._lease, self._job)
             self._job = replace(self._job, messages=messages)
+            self._context.compare(sequence)
             if sequence < self._job.messages:
                 self._announce(sequence + 1)
             while sequence < self._job.messages and not self._context.io.stopping:
@@ -87,6 +91,7 @@ class Generating:
             self._handling.all_generated = sequence >= self._job.messages
         except LeaseLost as error:
             self._context.say("deposed", f"no longer the generator: {error}")
+            self._context.compare(self._jobs.reached(token))
         finally:
             self._start_at(0)
             self.release()
@@ -129,6 +134,7 @@ class Generating:
             self._first += len(batch)
             self._context.state.generated += len(batch)
             del self._batch[: len(batch)]
+            self._context.known = max(self._context.known, self._first - 1)
         return published
 
     def _start_at(self, first: int) -> None:
@@ -144,8 +150,7 @@ class Generating:
             with self._publishing:
                 published = self._publish(self._generator)
             if published and published.gap:
-                text = f"the server forgot all after message {published.sequence}: once more"
-                self._context.say("gap", text, sequence=published.sequence)
+                self._context.compare(published.sequence)
                 return published.sequence
             if published:
                 self._room = self._settings.max_queue - published.queue

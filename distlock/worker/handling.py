@@ -77,32 +77,46 @@ class Handling:
 
     def _leave(self, outcome: Outcome) -> None:
         self._context.state.hand = 0
-        if self.handler.joined and self.handler.exchange(outcome, 0) is None:
-            self._given_up(outcome)
+        if self.handler.joined:
+            self._exchange(outcome, 0)
 
     def _next(self, outcome: Outcome) -> tuple[Hand, Outcome]:
         """Exchange hands and handle the next; returns it and what became of it."""
-        hand = self.handler.exchange(outcome, self._want)
-        while hand is None:
-            self._given_up(outcome)
+        while (hand := self._exchange(outcome, self._want)) is None:
             outcome = self._begin()
-            hand = self.handler.exchange(outcome, self._want)
         outcome.stored.clear()  # else long results would be held beside the next hand
         if hand.dead:
             self._reclaim(hand.dead)
         return hand, self._process(hand.messages)
 
+    def _exchange(self, outcome: Outcome, want: int) -> Hand | None:
+        """See Handler.exchange; what it settled counts from then on."""
+        hand = self.handler.exchange(outcome, want)
+        if hand is None:
+            self._given_up(outcome)
+        else:
+            self._context.state.stored += outcome.results
+        return hand
+
     def _given_up(self, outcome: Outcome) -> None:
-        lost = sum(map(len, outcome.stored.values())) // 2
-        self._context.state.stored -= lost
-        text = f"given up for dead: {lost} results were not accepted, others have the messages"
-        self._context.say("given-up", text, results=lost)
+        forgotten, results = self.handler.forgotten(), outcome.results
+        if forgotten is None:
+            text = f"given up for dead: {results} results were not accepted, "
+            self._context.say("given-up", f"{text}others have the messages", results=results)
+            return
+        self._context.state.forgotten_results += forgotten
+        self._context.state.stored -= forgotten
+        text = f"the server has forgotten {forgotten:,} results that it had acknowledged, and did "
+        text += f"not accept {results:,} more: these messages are handled again"
+        self._context.say("forgotten", text, forgotten=forgotten, results=results)
 
     def _process(self, messages: list[bytes]) -> Outcome:
         """Handle the messages of one hand, and decide how many to want next."""
         outcome, context = Outcome(), self._context
         io, monotonic, call = context.io, time.monotonic, self._work.call
         context.state.hand = len(messages)
+        if messages:
+            context.known = max(context.known, int(messages[-1].split(b":", 1)[0]))
         began = monotonic()
         late, size = began + self._limit, 0
         for done in range(len(messages)):
@@ -138,7 +152,6 @@ class Handling:
         """Note what was done in how many seconds, and decide how many messages to want next."""
         failed = len(outcome.failed) // 2
         self._context.state.failed += failed
-        self._context.state.stored += done - failed
         self._since_try += done
         if took <= self._limit / 2:
             self._want = min(self._want * 2, self._settings.batch)

@@ -21,9 +21,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from ..connect import connect
+from ..connect import connect, patience_for
 from ..errors import DistlockError
-from ..io import Caller, SyncIO, refuses_now
+from ..io import Caller, Route, SyncIO, Unconfirmed, refuses_now
 from ..keys import Keys
 from ..place import Place
 from ..source import Source
@@ -64,15 +64,23 @@ class Process:
         self._say = say
         self._patience = patience
         self._away = False
+        self._server = ""
         self._signal = 0
         self._pid = os.getpid()
         # one answer must not take more than all patience; and that must be there to be used up
-        client = connect(place.url, timeout=min(max(patience, 1.0), 5.0))
-        io = SyncIO(client, max(patience, 0.01), on_outage=self._outage, on_return=self._back)
+        client = connect(place.url, patience_for(place.url, min(max(patience, 1.0), 5.0)))
+        io = SyncIO(
+            Route(client, keys.job),
+            max(patience, 0.01),
+            on_outage=self._outage,
+            on_return=self._back,
+            replicas=settings.wait_replicas,
+        )
         self.context = Context(name, io, keys, settings, say)
         least = min(settings.ttl, settings.handler_ttl or HANDLER_TTL)
         # a beat whose answer does not come must leave time for another one
-        self._side = SyncIO(connect(place.url, timeout=max(least / 6, 0.05)), patience=0)
+        side = Route(connect(place.url, timeout=max(least / 6, 0.05)), keys.job)
+        self._side = SyncIO(side, patience=0, replicas=settings.wait_replicas)
 
     def run(self, source: Callable[[int], Source], work: Callable[[int], Caller]) -> int:
         """Work until the job is done or a signal ends it.
@@ -116,9 +124,10 @@ class Process:
 
     def _outage(self, error: Exception, seconds: float) -> None:
         if not self._away:
-            self._away = True
+            self._away, self._server = True, self.context.io.server
             how = "takes no writes" if refuses_now(error) else "is away"
-            text = f"the server {how} ({error}): waiting for it up to {self._patience:g} s"
+            what = f"{error}" if isinstance(error, Unconfirmed) else f"the server {how} ({error})"
+            text = f"{what}: waiting for it up to {self._patience:g} s"
             self._say("away", text, error=str(error))
         embedded = self._place.embedded
         try:
@@ -129,7 +138,10 @@ class Process:
 
     def _back(self, seconds: float) -> None:
         self._away = False
-        self._say("back", f"the server is back after {seconds:.1f} s", seconds=round(seconds, 3))
+        server = self.context.io.server
+        text = f"the server is back after {seconds:.1f} s"
+        text += f", it is {server} now" if server != self._server else ""
+        self._say("back", text, seconds=round(seconds, 3), server=server)
 
 
 def _after_fork() -> None:

@@ -1,4 +1,4 @@
-"""What may lose messages on a server, though it works: evictions, no append-only file, little room.
+"""What a server says about itself, who else is there, and what may lose messages although it works.
 
 A user who may not ask (INFO) is told so, and goes on.
 """
@@ -9,15 +9,37 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from .errors import ServerUnfit
+from .io import SyncClient, SyncIO, parts, run
+from .topology import parse
 
+ANSWER = 1.2
+"""Seconds after which the answer counts as lost; it is asked for once."""
 INFO_REFUSED = "this user may not ask with INFO (ACL SETUSER ... +info), so nobody can tell "
 
 
-def check_eviction(client: redis.Redis, where: str, unsafe: bool) -> str:
+def read_info(io: SyncIO, *sections: str) -> dict[str, str]:
+    """What a server says about itself."""
+    texts = [run(io.ask(("INFO", section), ANSWER)).decode() for section in sections]
+    return dict(line.split(":", 1) for text in texts for line in text.splitlines() if ":" in line)
+
+
+def members(url: str, client: SyncClient, io: SyncIO) -> str:
+    """Who else is there, behind Sentinel or in a Cluster, such as ` (Cluster, 3 primaries)`."""
+    there = parse(url)
+    if there is None:
+        return ""
+    if isinstance(client, redis.RedisCluster):
+        return f" (Cluster, {len(parts(client))} primaries)"
+    count = read_info(io, "replication").get("connected_slaves", "0")
+    replicas = f"{count} replica{'' if count == '1' else 's'}"
+    return f" (Sentinel service {there.service}, primary {io.server}, {replicas})"
+
+
+def check_eviction(io: SyncIO, where: str, unsafe: bool) -> str:
     """Refuse a server that may delete our keys when it is full; returns a warning, or "".
 
     Args:
-        client: the server.
+        io: to the server.
         where: its URL, masked.
         unsafe: only warn.
 
@@ -25,7 +47,7 @@ def check_eviction(client: redis.Redis, where: str, unsafe: bool) -> str:
         ServerUnfit: allkeys-* and volatile-* policies both delete the lease.
     """
     try:
-        policy = client.info("memory").get("maxmemory_policy")
+        policy = read_info(io, "memory").get("maxmemory_policy")
     except NoPermissionError:
         policy = None
     if policy == "noeviction":
@@ -40,14 +62,14 @@ def check_eviction(client: redis.Redis, where: str, unsafe: bool) -> str:
     )
 
 
-def warnings(client: redis.Redis) -> list[str]:
+def warnings(io: SyncIO) -> list[str]:
     """What an operator should know about a server, each with its remedy."""
     try:
-        info = client.info("persistence") | client.info("memory")
+        info = read_info(io, "persistence", "memory")
     except NoPermissionError:
         return [f"{INFO_REFUSED}whether it has an append-only file, evicts keys, or is full"]
     found = []
-    if not info.get("aof_enabled"):
+    if info.get("aof_enabled", "0") == "0":
         found.append(
             "no append-only file: what was done since the last snapshot is lost when the server "
             "dies; CONFIG SET appendonly yes"
@@ -58,7 +80,7 @@ def warnings(client: redis.Redis) -> list[str]:
             f"the eviction policy {policy} may delete our keys; CONFIG SET maxmemory-policy "
             "noeviction"
         )
-    most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
+    most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if most and used > 0.9 * most:
         found.append(f"memory is {used / most:.0%} full; raise maxmemory")
     return found

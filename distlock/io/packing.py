@@ -1,0 +1,30 @@
+"""A command as it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import hiredis
+
+from .base import Argument
+
+PACK: Callable[..., bytes] = hiredis.pack_command
+LONG, FEW = 1 << 18, 64
+"""Bytes of a long word; words of a command in which it is looked for, as a hand ends at 1 MB."""
+
+
+def packed(words: Sequence[Argument]) -> Sequence[bytes]:
+    """A command as it is sent; hiredis would copy a long word twice, so that goes as it is."""
+    if len(words) > FEW or not any(isinstance(word, bytes) and len(word) > LONG for word in words):
+        return (PACK(words),)
+    pieces: list[bytes] = []
+    short = b"*%d\r\n" % len(words)
+    for word in words:
+        data = word if isinstance(word, bytes) else str(word).encode()
+        short += b"$%d\r\n" % len(data)
+        if len(data) > LONG:
+            pieces += (short, data)
+            short = b"\r\n"
+        else:
+            short += data + b"\r\n"
+    return [*pieces, short]
