@@ -20,8 +20,10 @@ import click
 
 from . import __version__, modes
 from .cli_cache import cache
+from .cli_watch import top
 from .errors import DistlockError, UsageError
 from .options import (
+    CACHES,
     CONNECTION,
     MODES,
     OUTPUT,
@@ -113,16 +115,7 @@ def verify(ctx: click.Context, /, **said: Any) -> None:
 
 
 @cli.command()
-@options(CONNECTION)
-@click.option(
-    "--cache",
-    "caches",
-    metavar="NAME",
-    multiple=True,
-    default=["cache"],
-    show_default=True,
-    help="Cache whose counters to show, if there are any; may be given more than once.",
-)
+@options([*CONNECTION, CACHES])
 @click.pass_context
 def status(ctx: click.Context, /, caches: tuple[str, ...], **said: Any) -> None:
     """Show roles, lease, queue, store, errors, rates, counters of caches, and warnings."""
@@ -245,7 +238,8 @@ def lease_command(
     sys.exit(modes.run_command(connection, command, ttl, wait))
 
 
-cli.add_command(cache)
+for command in (cache, top):
+    cli.add_command(command)
 
 
 # --- the way out -----------------------------------------------------------------------------

@@ -109,6 +109,15 @@ CONNECTION = [
     click.option("--name", metavar="NAME", help="Pipeline to use.  [default: demo]"),
     *OUTPUT,
 ]
+CACHES = click.option(
+    "--cache",
+    "caches",
+    metavar="NAME",
+    multiple=True,
+    default=["cache"],
+    show_default=True,
+    help="Cache whose counters to show, if there are any; may be given more than once.",
+)
 RUN = [
     click.option(
         "--messages", type=click.IntRange(1, 10**9), metavar="K",

@@ -13,20 +13,21 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "message", "text", "ring"},
+    {"errors", "message", "text", "ring", "glyphs"},
     {"keys", "checks"},
     {"scripts", "server"},
     {"io"},
     {"connect"},
     {"cache", "lease"},
     {"pipeline", "source", "place"},
-    {"work", "command"},
+    {"work", "command", "look"},
     {"worker"},
     {"live"},
     {"view"},
     {"picture"},
-    {"options", "demo"},
-    {"modes", "cli_cache"},
+    {"options", "demo", "top"},
+    {"modes"},
+    {"cli_cache", "cli_watch"},
     {"cli"},
     {"__main__"},
 ]

@@ -13,6 +13,7 @@ from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
 from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
 from .hub import AsyncHub, Hub
+from .keyboard import Keyboard
 from .pulse import Pulse
 from .route import AsyncClient, SyncClient
 from .schedule import Kept
@@ -34,6 +35,7 @@ __all__ = [
     "Hub",
     "Interrupted",
     "Kept",
+    "Keyboard",
     "Latch",
     "Mutex",
     "Pulse",

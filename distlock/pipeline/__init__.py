@@ -15,7 +15,7 @@ from ..message import Message
 from .generator import Generator, Published
 from .handler import Hand, Handler, Outcome, Rest, report
 from .job import Job, Jobs
-from .records import ErrorRecord, Records, Status
+from .records import ErrorRecord, InHand, Records, Status
 from .verify import Verdict, Verifier
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Generator",
     "Hand",
     "Handler",
+    "InHand",
     "Job",
     "Jobs",
     "Message",
