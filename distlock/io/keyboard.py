@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import sys
 import termios
 import time
 import tty
 from contextlib import suppress
+from typing import Any
 
 KEYS = {
     b"\x1b[A": "up", b"\x1bOA": "up", b"\x1b[B": "down", b"\x1bOB": "down",
@@ -32,7 +34,7 @@ class Keyboard:
 
     def __init__(self) -> None:
         self._fd = -1
-        self._before: list[object] | None = None
+        self._before: list[Any] | None = None
         self._typed = b""
 
     def __enter__(self) -> Keyboard:
@@ -41,15 +43,23 @@ class Keyboard:
             fd = sys.stdin.fileno()
             if os.isatty(fd) and not _in_background(fd):
                 self._before = termios.tcgetattr(fd)
-                tty.setcbreak(fd, termios.TCSADRAIN)
                 self._fd = fd
+                self._listen()
+                signal.signal(signal.SIGCONT, self._listen)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Leave the terminal as it was."""
         if self._before is not None:
+            signal.signal(signal.SIGCONT, signal.SIG_DFL)
             with suppress(termios.error):
-                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+
+    def _listen(self, *signal: object) -> None:
+        """Once more after Ctrl-Z: the shell has set the terminal to its own ways meanwhile."""
+        with suppress(termios.error):
+            if not _in_background(self._fd):
+                tty.setcbreak(self._fd, termios.TCSADRAIN)
 
     def key(self, seconds: float) -> str:
         """The next key: a character, "up", "down", "page up", "page down"; "" when there is none.

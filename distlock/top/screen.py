@@ -137,7 +137,7 @@ class Top:
         live = Live(console=self._console, screen=True, auto_refresh=False, transient=True)
         with Keyboard() as keyboard, live:
             self._pose.keys = True
-            while True:
+            while self._console.is_terminal:  # no longer, when its window was closed
                 live.update(Group(*self._draw()), refresh=True)
                 try:
                     key = keyboard.key(1 / PER_SECOND)
