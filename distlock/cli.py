@@ -20,7 +20,7 @@ import click
 
 from . import __version__, modes
 from .cli_cache import cache
-from .cli_watch import top
+from .cli_watch import doctor, top
 from .errors import DistlockError, UsageError
 from .options import (
     CACHES,
@@ -238,7 +238,7 @@ def lease_command(
     sys.exit(modes.run_command(connection, command, ttl, wait))
 
 
-for command in (cache, top):
+for command in (cache, doctor, top):
     cli.add_command(command)
 
 

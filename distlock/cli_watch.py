@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import click
 
-from . import modes
+from . import watching
 from .options import CACHES, CONNECTION, Connection, options
 
 
@@ -27,4 +28,21 @@ def top(ctx: click.Context, /, caches: tuple[str, ...], once: bool, **said: Any)
       app_start.py top --name shop --once
       app_start.py top --json | jq .stored_per_second
     """
-    modes.watch(Connection(ctx, dict(os.environ)), caches, once)
+    watching.watch(Connection(ctx, dict(os.environ)), caches, once)
+
+
+@click.command()
+@options(CONNECTION)
+@click.pass_context
+def doctor(ctx: click.Context, /, **said: Any) -> None:
+    """Say whether a server is fit, line by line with a remedy; exit 1 if it is not.
+
+    It changes nothing. Version, role, persistence, replication, eviction, memory, connections,
+    rights, keys of others in our names, round trip, clock.
+
+    \b
+    Examples:
+      app_start.py doctor --url redis://db.example
+      app_start.py doctor --json | jq -r '.findings[] | select(.state == "bad") | .remedy'
+    """
+    sys.exit(watching.diagnose(Connection(ctx, dict(os.environ))))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .cache import read_counters
-from .io import SyncIO, run
+from .io import Route, SyncClient, SyncIO, run
 from .keys import CacheKeys, Keys
 from .pipeline import ErrorRecord, InHand, Records, Status
 
@@ -65,22 +65,22 @@ class Looker:
     """Reads one pipeline.
 
     Args:
-        io: the connection; it should give up soon.
+        client: how to reach the server; it should give up soon.
         keys: the pipeline's keys.
         caches: the names of the caches whose counters are read, too.
     """
 
-    def __init__(self, io: SyncIO, keys: Keys, caches: Sequence[str]) -> None:
-        self._io = io
-        self._records = Records(io, keys)
-        self._caches = [CacheKeys(name) for name in caches]
+    def __init__(self, client: SyncClient, keys: Keys, caches: Sequence[str]) -> None:
+        self._records = Records(SyncIO(Route(client, keys.job), patience=0), keys)
+        places = [CacheKeys(name) for name in caches]  # on a Cluster each may be elsewhere
+        self._caches = [(SyncIO(Route(client, keys.counters), 0), keys) for keys in places]
         self._errors = -1
 
     def look(self) -> Look:
         """Read everything; raises what the server or the network says."""
         status = self._records.status()
         hands = self._records.hands([*status.handlers])
-        read = {keys.name: run(read_counters(self._io, keys)) for keys in self._caches}
+        read = {keys.name: run(read_counters(io, keys)) for io, keys in self._caches}
         newest, count = None, int(status.stats.get("errors", 0))
         if 0 <= self._errors < count:
             newest = next(iter(reversed(self._page(count))), None)

@@ -241,22 +241,6 @@ def show_status(connection: Connection, caches: Sequence[str]) -> None:
             out(line)
 
 
-def watch(connection: Connection, caches: Sequence[str], once: bool) -> None:
-    """Show a pipeline until told to end, or once."""
-    from .connect import connect
-    from .io import SyncIO
-    from .look import Looker
-    from .top import Top
-
-    with (
-        opened(connection) as (place, _),
-        connect(place.url, timeout=1.0, connect_timeout=1.0) as client,
-    ):
-        looker = Looker(SyncIO(client, patience=0), connection.keys, caches)
-        view = Top(looker, f"{connection.keys.name} at {place.shown}", connection.as_json)
-        view.once() if once else view.run()
-
-
 def list_leases(connection: Connection) -> None:
     """Print every lease that is held or waited for."""
     from .io import run

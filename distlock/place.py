@@ -32,11 +32,6 @@ class Place:
     embedded: Embedded | None = None
     started: bool = False
 
-    @property
-    def shown(self) -> str:
-        """Where it is, in few words and without a password."""
-        return "the embedded server" if self.embedded else mask(self.url)
-
     def line(self, kind: str, program: str) -> str:
         """One line that says which server this is and how to stop it.
 

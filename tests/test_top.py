@@ -228,7 +228,7 @@ def test_a_look_reads_a_pipeline_in_few_requests_and_writes_nothing(
 ) -> None:
     pipe = Pipe(io, attempts=1)
     pipe.generator.publish(1, [b"x"] * 9)
-    looker = Looker(io, pipe.keys, ["cache"])
+    looker = Looker(client, pipe.keys, ["cache"])
     looker.look()
     handler = pipe.handler("b")
     handler.exchange(settle(handler.exchange(Outcome(), 4), lambda id: id == 2), 3)

@@ -15,7 +15,7 @@ from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
 from .hub import AsyncHub, Hub
 from .keyboard import Keyboard
 from .pulse import Pulse
-from .route import AsyncClient, SyncClient
+from .route import AsyncClient, Route, SyncClient
 from .schedule import Kept
 from .sync import SyncIO
 from .turns import Mutex
@@ -39,6 +39,7 @@ __all__ = [
     "Latch",
     "Mutex",
     "Pulse",
+    "Route",
     "SyncClient",
     "SyncIO",
     "Tasks",
