@@ -125,15 +125,16 @@ def status(ctx: click.Context, /, caches: tuple[str, ...], **said: Any) -> None:
 @cli.command()
 @options(CONNECTION)
 @click.option("--messages", type=click.IntRange(1, 10**8), metavar="K", default=1_000_000)
+@click.option("--plot", metavar="FILE", help="Draw what happened, as FILE.png or FILE.svg.")
 @click.pass_context
-def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
+def demo(ctx: click.Context, /, messages: int, plot: str | None, **said: Any) -> None:
     """See it all: four copies, two killed, the server killed once, nothing lost."""
     from .demo.pipeline import show
 
     connection = Connection(ctx, {})  # REDIS_URL names a server for the other commands
     if connection.named():
         raise UsageError("demo has a server of its own, never yours: leave --url and --host out")
-    sys.exit(show(messages, connection.as_json))
+    sys.exit(show(messages, connection.as_json, plot))
 
 
 @cli.group()

@@ -8,6 +8,11 @@ STEPS = {True: " ▁▂▃▄▅▆▇█", False: " .:-=+*#@"}
 """From nothing to full, for a terminal that knows Unicode and for one that does not."""
 
 
+def shows_blocks(encoding: str | None) -> bool:
+    """Whether a stream of this encoding can show block elements."""
+    return (encoding or "").lower().startswith("utf")
+
+
 def sparkline(numbers: Sequence[float], width: int, fancy: bool) -> str:
     """The last numbers as a line of characters; the largest of them is full.
 

@@ -26,6 +26,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from ..errors import DistlockError
+from ..glyphs import shows_blocks
 from ..io import Keyboard
 from ..live import PER_SECOND
 from ..look import Looker
@@ -59,7 +60,7 @@ class Top:
         self._history = History()
         self._due = 0.0
         self._console = Console(highlight=False)
-        self._pose = Pose(where=where, fancy=self._console.encoding.lower().startswith("utf"))
+        self._pose = Pose(where=where, fancy=shows_blocks(self._console.encoding))
         self._paused: list[Any] = []
 
     def once(self) -> None:
