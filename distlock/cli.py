@@ -22,6 +22,7 @@ from . import __version__, modes
 from .cli_cache import cache
 from .cli_watch import doctor, top
 from .errors import DistlockError, UsageError
+from .kinds import Number
 from .options import (
     CACHES,
     CONNECTION,
@@ -31,7 +32,6 @@ from .options import (
     RUN,
     SERVER,
     Connection,
-    Number,
     given,
     names_of,
     options,

@@ -99,3 +99,10 @@ class Looker:
             first, some = self._records.read_errors(first, last)
             found += map(Failed.of, some)
         return found[-SHOWN:]
+
+
+def counted(look: Look, counter: str) -> int:
+    """One of the counters that only grow: stored, generated, and all errors there ever were."""
+    if counter == "generated":
+        return look.status.sequence
+    return int(look.status.stats.get(counter, 0))

@@ -13,15 +13,15 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "message", "text", "ring", "glyphs"},
-    {"keys", "checks"},
+    {"errors", "message", "text", "ring", "glyphs", "logs"},
+    {"keys", "checks", "kinds"},
     {"scripts", "server"},
     {"io"},
     {"connect"},
     {"cache", "lease"},
     {"pipeline", "source", "place"},
     {"work", "command", "look", "doctor"},
-    {"worker"},
+    {"worker", "metrics"},
     {"live"},
     {"view"},
     {"picture"},

@@ -102,7 +102,7 @@ def timeline_lines(timeline: Timeline, fancy: bool) -> Iterator[str]:
     if any(mark != " " for mark in marks):
         yield f"{'':9} {''.join(marks).rstrip()}"
     seconds = timeline.looks[-1][0]
-    yield f"{'0':>9} {'s':<{max(len(rates) - 6, 1)}}{seconds:.0f} s".rstrip()
+    yield f"{'0':>9} {'s':<{max(len(rates) - 6, 2)}}{seconds:.0f} s".rstrip()
     if timeline.happened():
         yield f"{'':9} G, H, S: generator, handler, server killed; g, h, s: its work goes on"
 

@@ -4,7 +4,12 @@ The capabilities (lease, pipeline) are written once, as coroutines over a small 
 `base`). The synchronous IO (`sync`) never suspends, so a synchronous call is one `send(None)`; a
 core that suspends there by mistake is a loud error. The other one (`asynchronous`) is for asyncio.
 `hub` keeps what all of one process share, `caller` calls the user's functions.
+
+Whatever logs, logs under the name `distlock` and imports this package: here it is made silent until
+the program that uses the library wants to hear it.
 """
+
+import logging
 
 from .asynchronous import AsyncIO
 from .background import Background
@@ -19,6 +24,8 @@ from .route import AsyncClient, Route, SyncClient
 from .schedule import Kept
 from .sync import SyncIO
 from .turns import Mutex
+
+logging.getLogger("distlock").addHandler(logging.NullHandler())
 
 __all__ = [
     "AWAY",

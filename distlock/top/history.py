@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..look import Look
+from ..look import Look, counted
 
 KEPT = 600
 """Looks whose numbers are kept, for the sparklines."""
@@ -181,13 +181,6 @@ class History:
         whole = sum(weights.values())
         done = (self.rate("stored") or 0.0) + (self.rate("errors") or 0.0)
         return {name: done * weight / whole if whole else 0.0 for name, weight in weights.items()}
-
-
-def counted(look: Look, counter: str) -> int:
-    """One of the counters that only grow: stored, generated, and all errors there ever were."""
-    if counter == "generated":
-        return look.status.sequence
-    return int(look.status.stats.get(counter, 0))
 
 
 def waiting(look: Look) -> int:

@@ -84,6 +84,7 @@ class Context:
         settings: the options.
         say: told of each event.
         state: the numbers, for a view.
+        tells_failures: whether each failure of a message is an event.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Context:
     settings: Settings
     say: Say
     state: State = field(default_factory=State)
+    tells_failures: bool = False
 
     def pause(self, wait: Callable[[], T]) -> T | None:
         """Wait; a signal ends the wait, and the loop around it sees that it is to stop."""
