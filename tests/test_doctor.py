@@ -131,6 +131,21 @@ def test_a_fault_is_found_and_nothing_else(
     assert {subject for subject, _ in lines} == {subject}
 
 
+def test_what_may_not_be_seen_but_is_not_needed_is_a_note_with_its_right(
+    program: Run, fit: redis.Redis, url: str
+) -> None:
+    given = ("~*", "&*", "+@all", "-config", "-client|list", "-pubsub")
+    fit.execute_command("ACL", "SETUSER", "few", "on", ">pw", *given)
+    done = program("doctor", REDIS_URL=url.replace("unix://", "unix://few:pw@"))
+    assert done.code == 0, done
+    notes = [line for line in done.out.splitlines() if line.startswith("note")]
+    assert [line.rpartition("+")[2].split(",")[0] for line in notes] == [
+        "config|get",
+        "client|list",
+    ]
+    assert "pw" not in done.out
+
+
 def test_few_connections_left_are_found(bad: Callable[..., Bad], fit: redis.Redis) -> None:
     fit.config_set("maxclients", 12)
     held = [fit.connection_pool.get_connection() for _ in range(10)]

@@ -27,6 +27,8 @@ def look(io: SyncIO, keys: Keys) -> Iterator[Finding]:
     args = [*TYPES.values(), "hash", *asked]
     foreign, refused = run(io.call(script("server_check"), ours, args))
     yield _of(io, [command.decode() for command in refused])
+    if not refused:
+        yield from _optional(io)
     for key, found in foreign:
         text = f"{key.decode()} holds a {found.decode()} that is not ours"
         yield Finding(BAD, "keys", text, "take another --name, or delete it if nobody needs it")
@@ -55,6 +57,15 @@ def _of(io: SyncIO, refused: Sequence[str]) -> Finding:
         if "valkey_version" not in facts and facts.get("redis_version", "7").startswith("6."):
             return Finding(NOTE, "rights", "before Redis 7.0 only use shows what is forbidden")
     return Finding(OK, "rights", "all that a copy sends is allowed")
+
+
+def _optional(io: SyncIO) -> Iterator[Finding]:
+    """What makes things better and is not needed."""
+    try:
+        run(io.command("CLIENT", "LIST", "ID", "1"))
+    except NoPermissionError:
+        text = "CLIENT LIST is forbidden: a dead generator is missed only at its lease's end"
+        yield Finding(NOTE, "rights", text, "ACL SETUSER ... +client|list")
 
 
 def denied(subject: str, error: NoPermissionError) -> Finding:

@@ -82,10 +82,14 @@ class Top:
         """Show it until a key or a signal ends it."""
         with ended_by_signals():
             self._look(FIRST)
-            if self._as_json or not self._console.is_terminal or self._console.is_dumb_terminal:
+            if self._as_json or not self._is_screen() or self._console.is_dumb_terminal:
                 self._lines()
             else:
                 self._screen()
+
+    def _is_screen(self) -> bool:
+        """Whether stdout is a terminal: rich takes a pipe for one when it is to have colours."""
+        return self._console.is_terminal and sys.stdout.isatty()
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -138,7 +142,7 @@ class Top:
         live = Live(console=self._console, screen=True, auto_refresh=False, transient=True)
         with Keyboard() as keyboard, live:
             self._pose.keys = True
-            while self._console.is_terminal:  # no longer, when its window was closed
+            while self._is_screen():  # no longer, when its window was closed
                 live.update(Group(*self._draw()), refresh=True)
                 try:
                     key = keyboard.key(1 / PER_SECOND)
