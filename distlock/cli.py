@@ -20,8 +20,11 @@ import click
 
 from . import __version__, modes
 from .cli_cache import cache
+from .cli_watch import doctor, top
 from .errors import DistlockError, UsageError
+from .kinds import Number
 from .options import (
+    CACHES,
     CONNECTION,
     MODES,
     OUTPUT,
@@ -29,7 +32,6 @@ from .options import (
     RUN,
     SERVER,
     Connection,
-    Number,
     given,
     names_of,
     options,
@@ -114,16 +116,7 @@ def verify(ctx: click.Context, /, **said: Any) -> None:
 
 
 @cli.command()
-@options(CONNECTION)
-@click.option(
-    "--cache",
-    "caches",
-    metavar="NAME",
-    multiple=True,
-    default=["cache"],
-    show_default=True,
-    help="Cache whose counters to show, if there are any; may be given more than once.",
-)
+@options([*CONNECTION, CACHES])
 @click.pass_context
 def status(ctx: click.Context, /, caches: tuple[str, ...], **said: Any) -> None:
     """Show roles, lease, queue, store, errors, rates, counters of caches, and warnings."""
@@ -133,14 +126,15 @@ def status(ctx: click.Context, /, caches: tuple[str, ...], **said: Any) -> None:
 @cli.command()
 @options(CONNECTION)
 @click.option("--messages", type=click.IntRange(1, 10**8), metavar="K", default=1_000_000)
+@click.option("--plot", metavar="FILE", help="Draw what happened, as FILE.png or FILE.svg.")
 @click.pass_context
-def demo(ctx: click.Context, /, messages: int, **said: Any) -> None:
+def demo(ctx: click.Context, /, messages: int, plot: str | None, **said: Any) -> None:
     """See it all: four copies, two killed, the server killed once, nothing lost."""
     from .demo.pipeline import show
 
     connection = Connection(ctx, {})  # REDIS_URL names a server for the other commands
     connection.refuse_server("demo has a server of its own, never yours")
-    sys.exit(show(messages, connection.as_json))
+    sys.exit(show(messages, connection.as_json, plot))
 
 
 @cli.group()
@@ -244,7 +238,8 @@ def lease_command(
     sys.exit(modes.run_command(connection, command, ttl, wait))
 
 
-cli.add_command(cache)
+for command in (cache, doctor, top):
+    cli.add_command(command)
 
 
 # --- the way out -----------------------------------------------------------------------------

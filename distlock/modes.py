@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,9 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
     from .about import check_eviction
     from .connect import connect
     from .io import Route, SyncIO
+    from .logs import told
+    from .look import Looker
+    from .metrics import serving
     from .pipeline import Records
     from .view import View
     from .work import work
@@ -58,8 +61,14 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
     handling = {name: said[name] for name in WORK}
     source, named = source_of(said), {"input", "generate"} & mine.keys()
     work(said["handle"], seed=0, **handling).close()  # a wrong function is said before anything
-    view = View(connection.as_json, copy_name())
-    with opened(connection, view) as (place, io):
+    log = said["log_format"]
+    view = View(connection.as_json, copy_name(), log)
+    listening = told(view.say) if log else nullcontext()
+    with (
+        serving(said["metrics_port"], connection.keys.name) as exporter,
+        listening,
+        opened(connection, view) as (place, io),
+    ):
         if warning := check_eviction(io, mask(place.url), said["unsafe"]):
             view.say("warning", warning)
         if said["reset"]:
@@ -67,6 +76,10 @@ def run_copy(connection: Connection, mine: dict[str, Any], said: dict[str, Any])
         elif tell_if_done(connection, io, settings, source if named else None):
             return 0
         process = Process(view.copy, place, connection.keys, settings, said["patience"], view.say)
+        process.context.tells_failures = log is not None
+        if exporter:
+            client = connect(place.url, timeout=1.0, connect_timeout=1.0)
+            exporter.watch(Looker(client, connection.keys, said["metrics_cache"]).look)
         route = Route(connect(place.url, timeout=1.0), connection.keys.job)
         watch = Records(SyncIO(route, patience=0), connection.keys)
 

@@ -47,10 +47,13 @@ class View:
     Args:
         as_json: one JSON object a line.
         copy: the name that each event carries.
+        log: "text" or "json": the events are a log of this format, whatever `as_json` says, and
+            there is no live view; None: they are no log.
     """
 
-    def __init__(self, as_json: bool, copy: str = "") -> None:
-        self._as_json = as_json
+    def __init__(self, as_json: bool, copy: str = "", log: str | None = None) -> None:
+        self._as_json = as_json if log is None else log == "json"
+        self._log = log
         self.copy = copy
         self._live: Steady | None = None
 
@@ -70,7 +73,7 @@ class View:
     @contextmanager
     def picture(self, make: Callable[[], Drawing]) -> Iterator[None]:
         """Show a drawing while the block runs, if stderr is a terminal; events go above it."""
-        if self._as_json or not sys.stderr.isatty():
+        if self._log or self._as_json or not sys.stderr.isatty():
             yield
             return
         from rich.console import Console

@@ -855,25 +855,29 @@ def test_the_module_runs_a_job_like_the_script(url: str) -> None:
 def test_the_demo_uses_no_server_of_the_users_even_if_the_environment_names_one(
     program: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[tuple[int, bool]] = []
+    shown: list[tuple[int, bool, str | None]] = []
     monkeypatch.setattr("distlock.demo.pipeline.show", lambda *what: shown.append(what))
     good(program("--json", "demo", "--messages", "7"))
-    assert shown == [(7, True)]
+    assert shown == [(7, True, None)]
 
 
 @pytest.mark.parametrize(
     ("messages", "killed"), [(1, set()), (12, {"generator killed", "handler killed"})]
 )
 def test_a_demo_of_few_messages_kills_while_there_is_time_and_never_after_the_end(
-    messages: int, killed: set[str]
+    messages: int, killed: set[str], tmp_path: Path
 ) -> None:
-    command = [*PROGRAM, "demo", "--json", "--messages", str(messages)]
+    picture = tmp_path / "demo.svg"
+    command = [*PROGRAM, "demo", "--json", "--messages", str(messages), "--plot", str(picture)]
     environment = {**os.environ, "REDIS_URL": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done
     told = json.loads(done.stdout)
     assert killed <= set(told["marks"])
     assert ("server killed" in told["marks"]) == bool(killed)
+    stored = sum(told["stored_per_second"]) * told["step"]
+    assert stored == pytest.approx(told["stored"], abs=1)  # each column is rounded
+    assert ("server back" in picture.read_text()) == ("server back" in told["marks"])
 
 
 def test_help_and_version_ask_no_server_and_start_none(embedded_home: Path) -> None:

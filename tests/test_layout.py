@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "message", "text", "ring"},
-    {"keys", "checks", "password"},
+    {"errors", "message", "text", "ring", "glyphs", "logs"},
+    {"keys", "checks", "kinds", "password"},
     {"scripts", "server"},
     {"io"},
     {"topology"},
@@ -22,14 +22,16 @@ LAYERS = [
     {"connect"},
     {"cache", "lease"},
     {"pipeline", "source", "place"},
-    {"work", "command"},
-    {"worker"},
+    {"work", "command", "look", "doctor"},
+    {"worker", "metrics"},
     {"live"},
     {"view"},
     {"picture"},
-    {"options", "demo"},
+    {"options", "demo", "top"},
     {"opening"},
-    {"modes", "cli_cache"},
+    {"modes"},
+    {"watching"},
+    {"cli_cache", "cli_watch"},
     {"cli"},
     {"__main__"},
 ]

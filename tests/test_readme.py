@@ -1,4 +1,4 @@
-"""README, docs/lease.md and docs/cache.md are true: every block runs, and prints what they show.
+"""README and docs/*.md are true: every block runs, and prints what they show.
 
 Each section (`##`) runs by itself, in a folder that looks like a clone and on an embedded server:
 
@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 LEASE = (ROOT / "docs" / "lease.md").read_text()
 CACHE = (ROOT / "docs" / "cache.md").read_text()
+WATCHING = (ROOT / "docs" / "watching.md").read_text()
 SETUP_AND_DEMO = (
     "python3 -m venv .venv && .venv/bin/pip install -qr requirements.txt "
     "&& .venv/bin/python app_start.py demo"
@@ -78,7 +79,7 @@ def parse(readme: str) -> Iterator[Block]:
     assert language is None, f"a block of section {section!r} has no end"
 
 
-BLOCKS = [*parse(README), *parse(LEASE), *parse(CACHE)]
+BLOCKS = [*parse(README), *parse(LEASE), *parse(CACHE), *parse(WATCHING)]
 SECTIONS = list(dict.fromkeys(block.section for block in BLOCKS))
 
 

@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from typing import Any, TextIO
 
 from ..connect import check, connect
 from ..errors import DistlockError
+from ..glyphs import shows_blocks
 from ..io import SyncIO
 from ..keys import Keys
 from ..pipeline import Records, Status, Verdict, Verifier
@@ -32,6 +34,7 @@ from ..server import Embedded
 from ..text import harmless
 from ..view import Drawing, View
 from .stage import end, fresh_folder, start, undisturbed
+from .timeline import Plot, Timeline, timeline_lines
 
 COPIES = 4
 TTL = 2.0
@@ -60,11 +63,18 @@ class Story:
     Attributes:
         marks: seconds since the start for each thing that happened.
         status: the pipeline's numbers, as last read.
+        looks: seconds since the start and messages stored, each time that they were read.
     """
 
     began: float = field(default_factory=time.monotonic)
     marks: dict[str, float] = field(default_factory=dict)
     status: Status | None = None
+    looks: list[tuple[float, int]] = field(default_factory=list)
+
+    def saw(self, status: Status) -> None:
+        """Note the pipeline's numbers."""
+        self.status = status
+        self.looks.append((time.monotonic() - self.began, status.stored))
 
     def mark(self, what: str) -> bool:
         """Note the time of something, the first time that it happens."""
@@ -74,18 +84,20 @@ class Story:
         return True
 
 
-def show(messages: int, as_json: bool) -> int:
+def show(messages: int, as_json: bool, plot: str | None = None) -> int:
     """Run the demonstration.
 
     Args:
         messages: how many.
         as_json: print for machines.
+        plot: a file for the picture of it.
 
     Returns:
         The exit code: 0 when everything was done, nothing lost and nothing stored twice.
     """
+    file = Plot(plot) if plot is not None else None
     with fresh_folder() as folder:
-        demo = Demo(messages, Embedded(folder), View(as_json, "demo"), as_json)
+        demo = Demo(messages, Embedded(folder), View(as_json, "demo"), as_json, file)
         try:
             return demo.run()
         finally:
@@ -96,7 +108,10 @@ def show(messages: int, as_json: bool) -> int:
 class Demo:
     """One run of the demonstration; see `show`."""
 
-    def __init__(self, messages: int, embedded: Embedded, view: View, as_json: bool) -> None:
+    def __init__(
+        self, messages: int, embedded: Embedded, view: View, as_json: bool, plot: Plot | None
+    ) -> None:
+        self._plot = plot
         self._messages = messages
         self._embedded = embedded
         self._view = view
@@ -149,7 +164,8 @@ class Demo:
         done_at = 0.0
         while any(child.process.poll() is None for child in self._children):
             self._tell()
-            status = self._story.status = look()
+            status = look()
+            self._story.saw(status)
             self._act(status)
             if status.done:
                 done_at = done_at or time.monotonic()
@@ -213,16 +229,24 @@ class Demo:
         alive = [child for child in self._children if child.role != "killed"]
         failed = [child.number for child in alive if child.process.returncode]
         good = verdict.good and status.done and not failed
+        timeline = Timeline(self._story.looks, self._story.marks)
         if self._as_json:
-            numbers = {"good": good, "seconds": seconds, "messages": self._messages}
+            numbers: dict[str, Any] = {"good": good, "seconds": seconds}
+            numbers |= {"messages": self._messages}
             numbers |= {"lost": verdict.lost, "stored_twice": verdict.twice}
             numbers |= {"stored": status.stored, "errors": status.errors}
-            print(json.dumps(numbers | {"marks": self._story.marks}), flush=True)
+            numbers |= {"marks": self._story.marks, "step": timeline.step}
+            numbers |= {"stored_per_second": [round(rate) for rate in timeline.rates()]}
+            print(json.dumps(numbers), flush=True)
         else:
+            for line in timeline_lines(timeline, shows_blocks(sys.stdout.encoding)):
+                print(line, flush=True)
             for line in demo_lines(self._story.marks, seconds, verdict, status):
                 print(harmless(line), flush=True)
             for number in failed:
                 print(f"copy {number} failed", flush=True)
+        if self._plot:
+            self._plot.write(timeline)
         return 0 if good else 1
 
     def close(self) -> None:

@@ -4,7 +4,12 @@ The capabilities (lease, pipeline) are written once, as coroutines over a small 
 `base`). The synchronous IO (`sync`) never suspends, so a synchronous call is one `send(None)`; a
 core that suspends there by mistake is a loud error. The other one (`asynchronous`) is for asyncio.
 `hub` keeps what all of one process share, `caller` calls the user's functions.
+
+Whatever logs, logs under the name `distlock` and imports this package: here it is made silent until
+the program that uses the library wants to hear it.
 """
+
+import logging
 
 from .asynchronous import AsyncIO
 from .background import Background
@@ -13,12 +18,15 @@ from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
 from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
 from .hub import AsyncHub, Hub
+from .keyboard import Keyboard
 from .loops import PerLoop
 from .pulse import Pulse
 from .route import AsyncClient, Route, SyncClient, parts
 from .schedule import Kept
 from .sync import SyncIO
 from .turns import Mutex
+
+logging.getLogger("distlock").addHandler(logging.NullHandler())
 
 __all__ = [
     "AWAY",
@@ -35,6 +43,7 @@ __all__ = [
     "Hub",
     "Interrupted",
     "Kept",
+    "Keyboard",
     "Latch",
     "Mutex",
     "PerLoop",

@@ -37,7 +37,6 @@ MOST_WORDS = 7000
 REFUSED = "the server says that it has gone on"
 LATE = "it was not renewed in time"
 log = logging.getLogger("distlock")
-log.addHandler(logging.NullHandler())
 
 
 class Term:
@@ -170,7 +169,8 @@ class Term:
             self._untold.pop()  # of two threads that notice it at once, one tells
         except IndexError:
             return
-        log.warning("lease %s, token %d: lost, %s", self.name, self.token, why)
+        term = {"owner": self.owner, "token": self.token}
+        log.warning("lease %s, token %d: lost, %s", self.name, self.token, why, extra=term)
         for hook in self.hooks:
             hook()
         if self._options.on_lost:

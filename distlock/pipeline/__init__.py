@@ -15,7 +15,7 @@ from ..message import Message
 from .generator import Generator, Published
 from .handler import Hand, Handler, Outcome, Rest
 from .job import Job, Jobs
-from .records import ErrorRecord, Records, Status
+from .records import ErrorRecord, InHand, Records, Status
 from .report import report
 from .verify import Verdict, Verifier
 
@@ -24,6 +24,7 @@ __all__ = [
     "Generator",
     "Hand",
     "Handler",
+    "InHand",
     "Job",
     "Jobs",
     "Message",

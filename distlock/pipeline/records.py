@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from .job import Job
 
 STATUS, READ = script("status_read"), script("errors_read")
 TAKE, RETRY = script("errors_take"), script("errors_retry")
+HANDS = script("hands_read")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Status:
         owner: the lease's owner, "" when nobody holds it.
         token: the last token given out.
         lease_left: time the lease has left.
+        lease_ttl: time it had when it was renewed, 0 when nobody holds it.
         sequence, queue, again, later, errors, taken: messages.
         stats: the scripts' counters.
         handlers: each handler with the time its life has left, negative when it is dead.
@@ -44,6 +47,7 @@ class Status:
     owner: str
     token: int
     lease_left: float
+    lease_ttl: float
     sequence: int
     queue: int
     again: int
@@ -70,10 +74,27 @@ class Status:
         return self.sequence - elsewhere
 
     @property
+    def generating(self) -> bool:
+        """Whether there are messages to generate, for which somebody should hold the lease."""
+        return self.job is not None and self.sequence < self.job.messages
+
+    @property
     def done(self) -> bool:
         """Whether all K messages are stored, in the errors or taken."""
         ended = self.stored + self.errors + self.taken
         return self.job is not None and self.sequence >= self.job.messages <= ended
+
+
+class InHand(NamedTuple):
+    """What a handler has in hand.
+
+    Attributes:
+        number: of the hand; each one of a handler has the next number.
+        messages: how many it had when it was claimed.
+    """
+
+    number: int
+    messages: int
 
 
 class ErrorRecord(NamedTuple):
@@ -119,15 +140,16 @@ class RecordsCore:
         answer = await self._io.call(STATUS, self._keys.pick(names), ())
         now, job, lease, left, token, sequence, queue, again, later = answer[:9]
         errors, taken, stats, handlers = answer[9:]
-        owner = dict(zip(lease[::2], lease[1::2], strict=True)).get(b"owner", b"")
+        held = dict(zip(lease[::2], lease[1::2], strict=True))
         counters = zip(stats[::2], stats[1::2], strict=True)
         lives = zip(handlers[::2], handlers[1::2], strict=True)
         return Status(
             now=now / 1000,
             job=Job.parse(job),
-            owner=owner.decode(),
+            owner=held.get(b"owner", b"").decode(),
             token=int(token),
             lease_left=max(left, 0) / 1000,
+            lease_ttl=int(held.get(b"ttl", 0)) / 1000,
             sequence=int(sequence),
             queue=queue,
             again=again,
@@ -137,6 +159,16 @@ class RecordsCore:
             stats={key.decode(): value.decode() for key, value in counters},
             handlers={name.decode(): (float(end) - now) / 1000 for name, end in lives},
         )
+
+    async def _hands(self, handlers: Sequence[str]) -> dict[str, InHand]:
+        if not handlers:
+            return {}
+        names = await self._io.call(HANDS, [self._keys.temp(name) for name in handlers], ())
+        found = {}
+        for handler, name in zip(handlers, names, strict=True):
+            if shape := re.fullmatch(rb"(\d+)-\d+/(\d+)", name):
+                found[handler] = InHand(int(shape[1]), int(shape[2]))
+        return found
 
     async def _last_error(self) -> int:
         return int(await self._io.command("HGET", self._keys.stats, "errors") or 0)
@@ -160,6 +192,12 @@ class Records(RecordsCore):
     def status(self) -> Status:
         """All numbers at one instant."""
         return run(self._status())
+
+    def hands(self, handlers: Sequence[str]) -> dict[str, InHand]:
+        """What each of these handlers has in hand; one that has joined and claimed nothing yet, or
+        has left, is not among them.
+        """
+        return run(self._hands(handlers))
 
     def last_error(self) -> int:
         """The order number of the newest error there ever was, 0 if none."""

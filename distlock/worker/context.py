@@ -91,6 +91,7 @@ class Context:
         say: told of each event.
         state: the numbers, for a view.
         known: the highest id that is known to have been generated.
+        tells_failures: whether each failure of a message is an event.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Context:
     say: Say
     state: State = field(default_factory=State)
     known: int = 0
+    tells_failures: bool = False
 
     def compare(self, sequence: int) -> None:
         """Say how many messages a failover has forgotten, given the last id that it left."""

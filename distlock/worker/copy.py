@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import LeaseLost, UsageError
 from ..io import Background, Caller, Interrupted, SyncIO, run
@@ -49,12 +50,19 @@ class Copy:
         work: Callable[[int], Caller],
     ) -> None:
         self._context = context
+        self._say, context.say = context.say, self._tell
         self._side = side
         self._make_source = source
         self._make_work = work
         self._jobs = Jobs(context.io, context.keys)
         ttl, who = context.settings.ttl, context.name
         self._lease = Lease(context.io, context.keys.name, ttl=ttl, who=who, watch_connection=True)
+
+    def _tell(self, kind: str, text: str, /, **numbers: Any) -> None:
+        """Tell of an event; in a term as the owner, with the owner id and the token."""
+        if self._lease.token:
+            numbers = {"owner": self._lease.owner, "token": self._lease.token} | numbers
+        self._say(kind, text, **numbers)
 
     def run(self) -> State:
         """Work until the job is done or a signal ends it.

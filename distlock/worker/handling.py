@@ -135,12 +135,21 @@ class Handling:
                 last = int(attempt) >= self.handler.job.attempts  # else the report is not kept
                 kept = report(error, context.name) if last else b""
                 outcome.fail(id, kept)
+                if context.tells_failures:
+                    self._tell_failure(number, int(attempt), error)
             else:
                 outcome.store(id, number // BUCKET, kept)
             size += len(kept)
         took = monotonic() - began
         self._count(outcome, len(messages) - len(outcome.returned), took)
         return outcome
+
+    def _tell_failure(self, id: int, attempt: int, error: BaseException) -> None:
+        """Say that a message failed, in short: the errors keep the whole of it."""
+        what, most = type(error).__qualname__, self.handler.job.attempts
+        text = f"message {id} failed, attempt {attempt} of {most}: {what}: {str(error)[:300]}"
+        numbers = {"message_id": id, "attempt": attempt, "exception": what}
+        self._context.say("failed", text, **numbers, final=attempt >= most)
 
     def _encoded(self, result: object) -> bytes:
         kept, most = encode(result), self._settings.max_body
