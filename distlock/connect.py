@@ -25,11 +25,13 @@ from redis.retry import Retry
 
 from . import scripts
 from .errors import DistlockError, ServerUnfit, ServerUnreachable, UsageError
-from .io import SyncIO, run
+from .io import SyncIO, is_away, run
 from .keys import TYPES, Keys
 from .text import mask
 
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
+TRIES = 4
+"""Times that a server is asked whether it is fit, while connections break at once."""
 DIRECT = ("HKEYS", "HMGET", "SSCAN", "SUBSCRIBE")
 """Commands that are sent by themselves and stand in no script."""
 
@@ -113,7 +115,8 @@ def answers(url: str) -> bool:
 def check(url: str, keys: Keys) -> str:
     """Check that a server is fit for a pipeline, without changing anything.
 
-    A server that is silent is given up in time for the program to end within 2 s of its start.
+    A server that is silent is given up in time for the program to end within 2 s of its start; one
+    lost connection does not end it.
 
     Args:
         url: the server.
@@ -126,15 +129,15 @@ def check(url: str, keys: Keys) -> str:
         ServerUnreachable: nobody answers, or not to us.
         ServerUnfit: too old, read-only, too few rights, foreign keys in our places.
     """
-    ours = [*keys.pick(TYPES), keys.store(0)]
-    args = [*TYPES.values(), "hash", *scripts.commands(), *DIRECT]
-    with connect(url, timeout=1.2, connect_timeout=1.2) as client:
+    broken = 0
+    while True:
         try:
-            kind = _check_version(client, mask(url))
-            call = SyncIO(client, patience=0).call(scripts.script("server_check"), ours, args)
-            foreign, refused = run(call)
+            kind, foreign, refused = _ask(url, keys)
+            break
         except (said.RedisError, ServerUnreachable) as error:
-            raise explain(error, url) from error
+            broken += 1
+            if broken == TRIES or not _broke(error):
+                raise explain(error, url) from error
     if refused:
         rights = [f"+{command.decode().lower()}" for command in refused]
         if {"+publish", "+subscribe"}.intersection(rights):
@@ -149,6 +152,23 @@ def check(url: str, keys: Keys) -> str:
             "another --name, or delete it if nobody needs it"
         )
     return kind
+
+
+def _ask(url: str, keys: Keys) -> tuple[str, list[list[bytes]], list[bytes]]:
+    """What answers there, which keys in our places are foreign, which commands are refused."""
+    ours = [*keys.pick(TYPES), keys.store(0)]
+    args = [*TYPES.values(), "hash", *scripts.commands(), *DIRECT]
+    with connect(url, timeout=1.2, connect_timeout=1.2) as client:
+        kind = _check_version(client, mask(url))
+        io = SyncIO(client, patience=0)
+        foreign, refused = run(io.call(scripts.script("server_check"), ours, args))
+        return kind, foreign, refused
+
+
+def _broke(error: Exception) -> bool:
+    """Whether a connection broke: then one more tells whether the server is there."""
+    cause = error.__cause__ if isinstance(error, ServerUnreachable) else error
+    return isinstance(cause, said.ConnectionError) and is_away(cause)
 
 
 def _check_version(client: redis.Redis, where: str) -> str:

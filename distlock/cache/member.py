@@ -3,8 +3,9 @@
 Rules:
 
 - An error that says that it cannot serve leaves it out at once, in this process. (A connection that
-  was found closed is opened again first.) A keeper tries every 0.25 s to write to it, for a replica
-  or a server without memory would answer a question; as soon as that is done it is used again.
+  breaks is opened again first, see TRIES.) A keeper tries every 0.25 s to write to it, for a
+  replica or a server without memory would answer a question; as soon as that is done it is used
+  again.
 - What was deleted or set on a substitute meanwhile is deleted here before this process uses it. On
   a Cluster a replica may have taken over: there it is owed by all shards, and paid by whichever has
   the key when it is next asked for.
@@ -37,6 +38,9 @@ from ..keys import CacheKeys
 from ..scripts import Script, script
 
 PUT = script("cache_put")
+TRIES = 4
+"""Times that a request is sent while its connection breaks at once: a node that refuses all of them
+is away, one that has lost an answer or two is not."""
 PAUSE = 0.25
 """Seconds between two questions to a node that is left out."""
 MOVING = 0.01
@@ -140,7 +144,7 @@ class Member:
             MemberDown: the node cannot serve; it is left out from now on.
             RedisError: what was asked is refused.
         """
-        return await self._twice(io, deadline, lambda most: io.ask(words, self._timeout, most))
+        return await self._send(io, deadline, lambda most: io.ask(words, self._timeout, most))
 
     async def run(
         self,
@@ -153,21 +157,16 @@ class Member:
     ) -> Any:
         """Run a script in the same way; `size` bytes to send give it more time."""
         patience = self._timeout + size / 1e7
-        return await self._twice(
+        return await self._send(
             io, deadline, lambda most: io.attempt(script, keys, args, patience, most)
         )
 
-    async def _twice(self, io: IO, deadline: float, send: Callable[[float], Any]) -> Any:
-        """Send; a connection that breaks at once was broken before, and is opened again."""
+    async def _send(self, io: IO, deadline: float, send: Callable[[float], Any]) -> Any:
+        """Send; a connection that breaks at once is opened again, see TRIES."""
         began = time.monotonic()
         most = max(deadline - began, 0.001)
         try:
-            try:
-                answer = await send(most)
-            except (ConnectionError, OSError) as error:
-                if not is_away(error) or time.monotonic() - began > self._timeout / 2:
-                    raise
-                answer = await send(most)
+            answer = await self._while_broken(began, lambda: send(most))
             self._silent = math.inf
             return answer
         except (RedisError, OSError) as error:
@@ -179,6 +178,25 @@ class Member:
             elif not isinstance(error, TimeoutError) or self._is_silent(began, deadline):
                 self.leave_out(error)
             raise MemberDown(f"{self.name}: {error}") from error
+
+    async def _while_broken(self, began: float, send: Callable[[], Any]) -> Any:
+        for _ in range(TRIES - 1):
+            try:
+                return await send()
+            except (ConnectionError, OSError) as error:
+                if not is_away(error) or time.monotonic() - began > self._timeout / 2:
+                    raise
+        return await send()
+
+    async def listen(self, io: IO, channel: str, topic: str, seconds: float) -> bool:
+        """Subscribe, as IO.listen does; a connection that breaks at once is opened again."""
+        began = time.monotonic()
+        for _ in range(TRIES):
+            if await io.listen(channel, topic, seconds):
+                return True
+            if time.monotonic() - began > self._timeout / 2:
+                break
+        return False
 
     def _is_silent(self, began: float, deadline: float) -> bool:
         """Whether it has been silent for the timeout: in this call, or in several short ones."""

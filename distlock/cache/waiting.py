@@ -46,7 +46,8 @@ class Waiting:
         Within `left` seconds; raises MemberDown when that is not possible.
         """
         self._topic, self._channel = f"{name} ", wake_channel(io.address)
-        if not await io.listen(self._channel, self._topic, min(self._timeout, left)):
+        seconds = min(self._timeout, left)
+        if not await self._member.listen(io, self._channel, self._topic, seconds):
             error = ConnectionError("nobody can subscribe")
             if left > self._timeout:
                 self._member.leave_out(error)
