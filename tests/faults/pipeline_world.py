@@ -541,6 +541,9 @@ def _exchanges(call: Call, before: State, after: State, answer: Any) -> None:
     assert answer[4] == sorted(hand.values(), key=answer[4].index)
     assert after.sequence == before.sequence
     assert all(after.temps[other] == before.temps[other] for other in NAMES if other != name)
+    attempts = before.waiting()
+    for id, attempt, _ in (message.split(b":", 2) for message in after.later):
+        assert int(attempt) > attempts[id][0] or id not in before.temps[name]
     settled = set(before.temps[name]) - {b"#"}
     assert set(after.store) - set(before.store) <= settled
     assert not settled & {message.split(b":")[0] for message in after.again}

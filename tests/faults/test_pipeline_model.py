@@ -31,6 +31,7 @@ from distlock.io import SyncIO, run
 from distlock.keys import Keys
 from distlock.lease import Lease
 from distlock.pipeline import Generator, Hand, Handler, Job, Jobs, Outcome, Records, Verifier
+from distlock.pipeline.generator import PUBLISH
 from distlock.pipeline.handler import RECLAIM
 from tests.conftest import ONE_KIND
 from tests.tools import Clock, partition
@@ -386,11 +387,13 @@ class PipelineMachine(RuleBasedStateMachine):
         script, keys, args = self.sent[-1 - ago % len(self.sent)]
         name = str(args[0])
         reclaims = script is RECLAIM and name in self.model.hands and name in self._dead()
-        self._send(script, keys, args)
+        answer = self._send(script, keys, args)
+        if script is PUBLISH and len(args) > 7:
+            assert answer[0] in (0, -1)  # it was done before, or it is an old owner's
         if reclaims:
             self.model.reclaim(name, args[3] == 1)
         elif args[:1] == (self.model.owner,) or args[:1] == [self.model.owner]:
-            renews = script.name == "lease_renew" or (script.name == "pipeline_publish" and args[3])
+            renews = script.name == "lease_renew" or (script is PUBLISH and args[3])
             self.model.left = TTL if renews else self.model.left
 
     def _send(self, script: Any, keys: Any, args: Any) -> Any:
