@@ -1,10 +1,9 @@
 """Every order in which the requests of two and of three clients can reach the server.
 
-The real core of the lease runs here, over an IO that stops before every request; a scheduler picks
-whose request goes next, on a real server. Each script is atomic, so a schedule is an order of
-scripts. After every step promise 3 is checked from the server's state alone, and the rules of the
-line with it; at the end all who live go on until everyone was served in the order of arrival; then
-copies of all requests arrive once more, as late as can be.
+How that is done stands in `faults/stepping.py`; `faults/test_orders.py` has the same for the
+pipeline and the cache. After every step promise 3 is checked from the server's state alone, and the
+rules of the line with it; at the end all who live go on until everyone was served in the order of
+arrival; then copies of all requests arrive once more, as late as can be.
 
 Time is a step, too: `expire` ends the term under way, and whoever waits then looks again. `crash`
 takes the client and its subscription away, `freeze` only the client. `leave` cuts an acquire short
@@ -14,28 +13,25 @@ wherever it stands, with the request under way sent or not; `brief` is one that 
 from __future__ import annotations
 
 import itertools
-import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
 from functools import partial
-from types import coroutine
 from typing import Any, NamedTuple
 
-import hiredis
 import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from distlock.errors import LeaseError, UsageError
 from distlock.io import Argument, SyncIO, run
-from distlock.keys import Keys, wake_channel
+from distlock.keys import Keys
 from distlock.lease import Lease, LeaseCore
 from distlock.lease.core import ACQUIRE, LEAVE, RETENTION
 from distlock.lease.holder import READ
 from distlock.lease.options import Options
 from distlock.lease.term import RELEASE, RENEW, WRITE
-from distlock.scripts import Script
 from tests.conftest import ONE_KIND
+from tests.faults import stepping
+from tests.faults.stepping import Call, Cut, Listen, Move, Wait, Wire, schedules
 from tests.tools import Clock
 
 KEYS = Keys("t")
@@ -51,127 +47,6 @@ OPERATIONS: dict[str, Callable[[LeaseCore, Any], Coroutine[Any, Any, Any]]] = {
     "write": lambda core, io: core._execute(io, [("INCR", KEYS.stats)]),
     "release": lambda core, io: core._release(io),
 }
-
-
-class Call(NamedTuple):
-    """A script that is about to be sent."""
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[Argument]
-
-    def words(self) -> tuple[Argument, ...]:
-        """As a command."""
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
-
-
-class Listen(NamedTuple):
-    """A subscription that is about to be asked for."""
-
-    channel: str
-
-
-class Wait(NamedTuple):
-    """A wait that is about to begin, or under way."""
-
-    topic: str
-    seconds: float
-
-
-Request = Call | Listen | Wait
-
-
-@coroutine
-def stop(request: Request) -> Generator[Request, Any, Any]:
-    """Leave it to the scheduler; returns the answer."""
-    return (yield request)
-
-
-class Cut(BaseException):
-    """Cuts an acquire short, like CancelledError or KeyboardInterrupt."""
-
-
-class SteppingIO:
-    """The IO of one client: stops before every request."""
-
-    resent = 0
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.alive = True
-        self.heard: set[str] = set()
-
-    async def call(self, *call: Any) -> Any:
-        """See IO."""
-        return await stop(Call(*call[:3]))
-
-    async def attempt(self, *call: Any) -> Any:
-        """See IO."""
-        return await stop(Call(*call[:3]))
-
-    async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
-        """See IO."""
-        if channel not in self.heard:
-            await stop(Listen(channel))
-            self.heard.add(channel)
-        return True
-
-    def listens(self, channel: str) -> bool:
-        """See IO."""
-        return channel in self.heard
-
-    async def wait(self, channel: str, seconds: float, topic: str = "") -> Any:
-        """See IO."""
-        return await stop(Wait(topic, seconds))
-
-    def mute(self, channel: str, topic: str) -> None:
-        """See IO."""
-
-    async def undo(self, core: Coroutine[Any, Any, Any]) -> None:
-        """See IO; the dead undo nothing."""
-        if self.alive:
-            await core
-        core.close()
-
-    @asynccontextmanager
-    async def turn(self, key: str, deadline: float) -> AsyncIterator[bool]:
-        """See IO; a client here is alone in its process."""
-        yield True
-
-
-class Wire:
-    """One connection over which all clients speak and hear, so that nothing depends on timing.
-
-    It speaks RESP3, where a wake-up comes among the answers, in the order of things.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(url.removeprefix("unix://"))
-        self._reader = hiredis.Reader(replyError=ResponseError, notEnoughData=self)
-        self.heard: list[bytes] = []
-        self.ask(("HELLO", 3))
-        for script in (ACQUIRE, LEAVE, READ, RELEASE, RENEW, WRITE):
-            self.ask(("SCRIPT", "LOAD", script.text))
-
-    def ask(self, *commands: Sequence[Argument]) -> list[Any]:
-        """Send commands at once; their answers. What is heard meanwhile is kept in `heard`."""
-        self._socket.sendall(b"".join(hiredis.pack_command(tuple(words)) for words in commands))
-        answers: list[Any] = []
-        due = sum(words[0] not in ("SUBSCRIBE", "UNSUBSCRIBE") for words in commands)
-        while len(answers) < due:
-            answer = self._reader.gets()
-            if answer is self:
-                self._reader.feed(self._socket.recv(65536))
-            elif not isinstance(answer, hiredis.PushNotification):
-                answers.append(answer)
-            elif answer[0] == b"message":
-                self.heard.append(answer[2])
-        return answers
-
-    def close(self) -> None:
-        """Close it."""
-        self._socket.close()
 
 
 class State(NamedTuple):
@@ -191,58 +66,20 @@ class State(NamedTuple):
         return cls(held.get(b"owner", b"").decode(), int(held.get(b"token", 0)), waiters, int(last))
 
 
-class Client:
-    """One client: its core, and what it does one after the other.
+class Client(stepping.Client):
+    """One client: its core, and what it does one after the other."""
 
-    Attributes:
-        todo: operations that have not begun.
-        doing: the operation under way, None between two.
-        request: what it stopped at.
-        due: it waits, and the time it waits for is over.
-    """
+    within = WITHIN
 
     def __init__(self, name: str, todo: Sequence[str], listens: bool) -> None:
-        self.io = SteppingIO(name)
+        super().__init__(name, todo)
         self.core = LeaseCore("t", Options(ttl=TTL, who=name), RETENTION)
-        self.channel = wake_channel(name)
-        self.todo = list(todo)
-        self.doing: Coroutine[Any, Any, Any] | None = None
-        self.request: Request | None = None
-        self.due = False
         if listens:
             self.io.heard.add(self.channel)
 
-    def begin(self) -> None:
-        """Begin what can begin, up to its first request."""
-        while self.io.alive and not self.doing and self.todo and self.todo[0] not in WITHIN:
-            self.run(OPERATIONS[self.todo.pop(0)](self.core, self.io))
-
-    def run(self, doing: Coroutine[Any, Any, Any]) -> None:
-        """Begin an operation."""
-        self.doing = doing
-        self.go_on(doing.send, None)
-
-    def go_on(self, how: Callable[[Any], Request], answer: Any) -> None:
-        """Run to the next request."""
-        self.due = False
-        try:
-            self.request = how(answer)
-        except (StopIteration, LeaseError, UsageError, Cut):
-            self.doing = self.request = None
-
-    def end(self) -> None:
-        """Vanish: nothing more is sent."""
-        self.io.alive = False
-        if self.doing:
-            self.doing.close()
-        self.doing = self.request = None
-
-
-class Move(NamedTuple):
-    """What may happen next: a client's request, or what its program has within it."""
-
-    client: Client
-    what: str
+    def operation(self, name: str) -> Coroutine[Any, Any, Any]:
+        """The core of an operation."""
+        return OPERATIONS[name](self.core, self.io)
 
 
 class World:
@@ -356,7 +193,7 @@ class World:
         answer, read = self.wire.ask(call.words(), self._read())
         self.state = State.of(read)
         self.sent.append(call)
-        for said in self.wire.heard:
+        for _, said in self.wire.heard:
             owner, token, began = said.decode().split(" ")
             message = f"{token} {int(began) + self.jumped}".encode()
             self.inbox.setdefault(owner, []).append(message)
@@ -461,34 +298,6 @@ class World:
         for client in self.clients:
             client.end()
         self.wire.ask(("UNSUBSCRIBE",), ("DEL", *THREE, KEYS.stats))
-
-
-def schedules(begin: Callable[[], World]) -> Iterator[str]:
-    """Run every schedule, and say which."""
-    path: list[int] = []
-    while True:
-        world, widths, said = begin(), [], []
-        try:
-            while moves := world.moves():
-                if len(widths) == len(path):
-                    path.append(0)
-                move = moves[path[len(widths)]]
-                widths.append(len(moves))
-                said.append(f"{move.client.io.address} {move.what}")
-                world.make(move)
-            world.finish()
-            world.repeat()
-        except AssertionError as error:
-            error.add_note(f"schedule: {', '.join(said)}")
-            raise
-        finally:
-            world.close()
-        yield ", ".join(said)
-        while path and path[-1] + 1 == widths[len(path) - 1]:
-            path.pop()
-        if not path:
-            return
-        path[-1] += 1
 
 
 LATER = ("try", "join", "renew", "write", "release", *WITHIN)

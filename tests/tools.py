@@ -37,8 +37,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self._thread = threading.get_ident()
-        monkeypatch.setattr("distlock.lease.core.time", self)
-        monkeypatch.setattr("distlock.lease.term.time", self)
+        for module in ("lease.core", "lease.term", "pipeline.generator"):
+            monkeypatch.setattr(f"distlock.{module}.time", self)
 
     def monotonic(self) -> float:
         """Later at each look, but not by much."""
@@ -86,9 +86,14 @@ def snapshot(client: redis.Redis, keys: Keys) -> dict[str, list[int]] | None:
         "temp": [int(id) for temp in temps for id in temp if id != b"#"],
         "store": [int(id) for store in stores for id in store],
     }
-    everywhere = sorted(id for ids in found.values() for id in ids)
-    assert everywhere == list(range(1, int(read[0] or 0) + 1)), found
+    check_places(found, int(read[0] or 0))
     return found
+
+
+def check_places(found: dict[str, list[int]], sequence: int) -> None:
+    """Fail unless each id up to the sequence is in exactly one place."""
+    everywhere = sorted(id for ids in found.values() for id in ids)
+    assert everywhere == list(range(1, sequence + 1)), found
 
 
 class Pipe:

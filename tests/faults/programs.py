@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from distlock import Message
-from distlock.errors import ServerUnreachable
+from distlock.errors import LeaseLost, ServerUnreachable
 from tests.caches import Caches, get
 from tests.leases import Faces
 
@@ -102,6 +102,22 @@ async def _hold(lease: Any) -> None:
     say("done")
 
 
+async def lease_short(face: str, url: str) -> None:
+    """Write under a lease of 0.3 s that its keeper renews, until it is lost or has been long."""
+    lease = Faces(face, url).lease(ttl=0.3)
+    if not await lease.acquire(blocking=False):
+        say("refused")
+        return
+    say("token", lease.token)
+    try:
+        for _ in range(10):
+            await lease.execute("RPUSH", WRITES, lease.token)
+            await asyncio.sleep(0.03)
+        say("released", await lease.release())
+    except LeaseLost:
+        say("gone", lease.held)
+
+
 # --- a cache --------------------------------------------------------------------------------------
 
 
@@ -121,6 +137,22 @@ async def cache_get(face: str, url: str) -> None:
         say("got", await get(cache, "k", function))
 
 
+async def cache_short(face: str, url: str) -> None:
+    """Get a value whose computation takes longer than the right's ttl of 0.3 s."""
+
+    def getter() -> str:
+        time.sleep(0.25)
+        return "old"
+
+    async def coroutine() -> str:
+        await asyncio.sleep(0.25)
+        return "old"
+
+    cache = Caches(face, url).cache(node_timeout=5.0, ttl=0.3)
+    function = coroutine if face == "async" else getter
+    say("got", await get(cache, "k", function, execution_limit=20.0))
+
+
 PROGRAMS: dict[str, Callable[..., None]] = {"app": app}
 
 
@@ -131,5 +163,7 @@ def _program(body: Callable[..., Coroutine[Any, Any, None]]) -> None:
     PROGRAMS[body.__name__] = program
 
 
-for _body in (lease_alone, lease_from, lease_to, lease_again, cache_get):
+for _body in (
+    *(lease_alone, lease_from, lease_to, lease_again, lease_short, cache_get, cache_short),
+):
     _program(_body)

@@ -8,7 +8,8 @@ counted from 1, in the order in which they are sent to the server's unix socket,
 
 before: SIGKILL before it is sent. half: SIGKILL after half of its bytes. after: SIGKILL when the
 answer is there, and was not read. lost: the answer is thrown away, the connection is broken, and
-the program goes on.
+the program goes on. pause: SIGSTOP before it is sent. late: SIGSTOP when the answer is there, and
+was not read.
 
 Only the standard library is used, as Python imports this before anything else.
 """
@@ -26,6 +27,7 @@ from functools import partial
 from typing import Any
 
 FAULTS = ("before", "half", "after", "lost")
+PAUSES = ("pause", "late")
 ANSWER = 5000
 """Milliseconds for which an answer is waited for that is not to be read."""
 
@@ -60,12 +62,16 @@ class Injector:
             fault = self._count(data)
             if fault == "before":
                 _die()
+            if fault == "pause":
+                os.kill(os.getpid(), signal.SIGSTOP)
             whole = bytes(data)
             real["sendall"](one, whole[: len(whole) // 2] if fault == "half" else whole, flags)
             if fault == "half":
                 _die()
-            if fault:
+            if fault and fault != "pause":
                 _wait_for_answer(one)
+            if fault == "late":
+                os.kill(os.getpid(), signal.SIGSTOP)
             if fault == "after":
                 _die()
             if fault == "lost":
@@ -133,8 +139,9 @@ def parsed(text: str) -> Callable[[int, bytes], str]:
     if not text:
         return nothing
     point, _, fault = text.partition(":")
-    if fault not in FAULTS:
-        raise ValueError(f"DISTLOCK_FAULT={text!r}: the fault is one of {', '.join(FAULTS)}")
+    if fault not in FAULTS + PAUSES:
+        every = ", ".join(FAULTS + PAUSES)
+        raise ValueError(f"DISTLOCK_FAULT={text!r}: the fault is one of {every}")
     return partial(at, int(point), fault)
 
 
