@@ -18,7 +18,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ import pytest
 
 from distlock.errors import DistlockError
 from distlock.server import Embedded
+from tests.tools import activated
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -105,21 +105,11 @@ class Clone:
         self.embedded = Embedded(self.folder / "server")
         for name in ("app_start.py", "bench"):
             (self.folder / name).symlink_to(ROOT / name)
-        self._program("python", f'exec {shlex.quote(sys.executable)} "$@"')
-        self._program("distlock", f'exec {shlex.quote(sys.executable)} -m distlock "$@"')
-
-    def _program(self, name: str, line: str) -> None:
-        file = self.folder / "bin" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/sh\n{line}\n")
-        file.chmod(0o755)
 
     def start(self, script: str) -> subprocess.Popen[str]:
         """Start a block: it ends at its first line that fails."""
-        environment = os.environ | {"DISTLOCK_HOME": str(self.embedded.folder)}
-        environment["PATH"] = f"{self.folder / 'bin'}:{environment['PATH']}"
-        environment["PYTHONPATH"] = str(ROOT)
-        environment.pop("REDIS_URL", None)
+        environment = activated(self.folder / "bin")
+        environment["DISTLOCK_HOME"] = str(self.embedded.folder)
         return subprocess.Popen(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             cwd=self.folder,
