@@ -1,4 +1,4 @@
-"""README and docs/*.md are true: every block runs, and prints what they show.
+"""README, CONTRIBUTING and all of docs/ are true: every block runs, and prints what they show.
 
 Each section (`##`) runs by itself, in a folder that looks like a clone and on an embedded server:
 
@@ -12,13 +12,13 @@ Each section (`##`) runs by itself, in a folder that looks like a clone and on a
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -28,14 +28,22 @@ from typing import NamedTuple
 
 import pytest
 
+import distlock
+from distlock import scripts
 from distlock.errors import DistlockError
 from distlock.server import Embedded
+from docs import protocol
+from tests.tools import ROOT, activated
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-LEASE = (ROOT / "docs" / "lease.md").read_text()
-CACHE = (ROOT / "docs" / "cache.md").read_text()
-WATCHING = (ROOT / "docs" / "watching.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in [
+        *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+        *sorted((ROOT / "docs").glob("*.md")),
+        ROOT / "examples" / "README.md",
+    ]
+}
 SETUP_AND_DEMO = (
     "python3 -m venv .venv && .venv/bin/pip install -qr requirements.txt "
     "&& .venv/bin/python app_start.py demo"
@@ -53,21 +61,30 @@ SHORTER = {
     "--workers 4 --work 0.2 --expire 2",
     "python -m pytest -q": f"cd {shlex.quote(str(ROOT))} && python -m pytest -q --collect-only",
     "python -m bench.pipeline": "python -m bench.pipeline --quick --only reclaim",
+    "python docs/reference.py": "python -c 'from docs.reference import load; load()'",
+    "ruff": "true",
+    "mypy": "true",
 }
-"""What would run for long, or run this test in itself."""
+"""What would run for long, run this test in itself, needs another extra, or is CI's own."""
 
 
 class Block(NamedTuple):
-    """One fenced block."""
+    """One fenced block.
+
+    Attributes:
+        section: its page and the heading above it.
+        language: what stands behind the fence.
+        text: its lines.
+    """
 
     section: str
     language: str
     text: str
 
 
-def parse(readme: str) -> Iterator[Block]:
-    section, language, lines = "", None, list[str]()
-    for line in readme.splitlines(keepends=True):
+def parse(page: str) -> Iterator[Block]:
+    section, language, lines = page, None, list[str]()
+    for line in PAGES[page].splitlines(keepends=True):
         if line.startswith("```"):
             if language is not None:
                 yield Block(section, language, "".join(lines))
@@ -75,11 +92,11 @@ def parse(readme: str) -> Iterator[Block]:
         elif language is not None:
             lines.append(line)
         elif line.startswith("## "):
-            section = line[3:].strip()
+            section = f"{page}: {line[3:].strip()}"
     assert language is None, f"a block of section {section!r} has no end"
 
 
-BLOCKS = [*parse(README), *parse(LEASE), *parse(CACHE), *parse(WATCHING)]
+BLOCKS = [block for page in PAGES for block in parse(page)]
 SECTIONS = list(dict.fromkeys(block.section for block in BLOCKS))
 
 
@@ -106,21 +123,12 @@ class Clone:
         self.embedded = Embedded(self.folder / "server")
         for name in ("app_start.py", "bench"):
             (self.folder / name).symlink_to(ROOT / name)
-        self._program("python", f'exec {shlex.quote(sys.executable)} "$@"')
-        self._program("distlock", f'exec {shlex.quote(sys.executable)} -m distlock "$@"')
-
-    def _program(self, name: str, line: str) -> None:
-        file = self.folder / "bin" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/sh\n{line}\n")
-        file.chmod(0o755)
+        shutil.copytree(ROOT / "docs", self.folder / "docs")
 
     def start(self, script: str) -> subprocess.Popen[str]:
         """Start a block: it ends at its first line that fails."""
-        environment = os.environ | {"DISTLOCK_HOME": str(self.embedded.folder)}
-        environment["PATH"] = f"{self.folder / 'bin'}:{environment['PATH']}"
-        environment["PYTHONPATH"] = str(ROOT)
-        environment.pop("REDIS_URL", None)
+        environment = activated(self.folder / "bin")
+        environment["DISTLOCK_HOME"] = str(self.embedded.folder)
         return subprocess.Popen(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             cwd=self.folder,
@@ -226,6 +234,38 @@ def test_every_promise_has_tests_of_its_number_in_each_file_it_names(
         assert re.search(its, (ROOT / file).read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_every_link_to_a_file_has_one(target: str) -> None:
-    assert (ROOT / target).is_file()
+LINKS = [(page, target) for page in PAGES for target in re.findall(r"\]\(([^):]+)\)", PAGES[page])]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_every_link_to_a_file_or_a_section_has_one(page: str, target: str) -> None:
+    name, _, anchor = target.partition("#")
+    file = (ROOT / page).parent / name if name else ROOT / page
+    assert file.is_file()
+    if anchor:
+        heads = re.findall(r"^#+ (.*)", file.read_text(), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
+
+
+def test_every_page_is_short_and_the_first_ones_name_all_of_them() -> None:
+    start = PAGES["README.md"] + PAGES["docs/getting-started.md"] + PAGES["CONTRIBUTING.md"]
+    for page, text in PAGES.items():
+        assert Path(page).name in start
+        if page.startswith("docs/"):
+            assert len(text.partition("<!-- What follows is made")[0].splitlines()) <= 250
+
+
+def test_the_protocol_page_is_made_of_the_keys_and_scripts_that_run() -> None:
+    text = PAGES["docs/protocol.md"]
+    assert protocol.page(text) == text, "run: python docs/protocol.py"
+    for name in [*scripts.names(), *scripts.parts()]:
+        assert re.search(rf"^### {name}$|^\| `{name}` \|", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in distlock.__all__ if name != "__version__"])
+def test_every_public_name_and_all_of_its_verbs_have_a_docstring(name: str) -> None:
+    public = getattr(distlock, name)
+    assert inspect.getdoc(public)
+    for verb, member in vars(public).items():
+        if callable(member) and not verb.startswith("_"):
+            assert member.__doc__, f"{name}.{verb}"

@@ -10,24 +10,11 @@ import redis
 from distlock import scripts
 from distlock.keys import TYPES, Keys
 from distlock.scripts import source
+from docs.protocol import header
 from tests.tools import Pipe
 
 FORBIDDEN = ("cmsgpack", "struct.", "bit.", "cjson", "KEYS *", "FLUSH", "loadstring")
 ALL = scripts.names()
-
-
-def header(name: str) -> dict[str, str]:
-    """The header lines of a script by their word; the sentence stands under ``."""
-    fields, word = {"": ""}, ""
-    for line in source(name).splitlines():
-        if not line.startswith("-- "):
-            break
-        text = line[3:]
-        if found := re.match(r"(USES|KEYS|ARGV|RETURNS): (.*)", text):
-            word, text = found[1], found[2]
-            fields[word] = ""
-        fields[word] += " " + text.strip()
-    return fields
 
 
 def body(name: str) -> str:

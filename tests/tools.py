@@ -1,10 +1,15 @@
-"""What several tests use: the check of promise 1, a pipeline in hand, a clock, a bounded wait."""
+"""What several tests use: the check of promise 1, a pipeline in hand, a clock, a bounded wait, a
+shell with the program in it."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +20,7 @@ from distlock.keys import Keys
 from distlock.lease import Lease
 from distlock.pipeline import Generator, Hand, Handler, Job, Jobs, Outcome, Records
 
+ROOT = Path(__file__).parents[1]
 PLACES = ("queue", "again", "later", "temp", "store", "errors", "taken")
 
 
@@ -25,6 +31,24 @@ def wait_until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.005)
     return value
+
+
+def activated(folder: Path) -> dict[str, str]:
+    """The environment of a shell as in a venv: `python` and `distlock` are what the tests run.
+
+    Args:
+        folder: where the two are written.
+    """
+    python = shlex.quote(sys.executable)
+    for name, line in {"python": python, "distlock": f"{python} -m distlock"}.items():
+        file = folder / name
+        folder.mkdir(exist_ok=True)
+        file.write_text(f'#!/bin/sh\nexec {line} "$@"\n')
+        file.chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    environment.pop("REDIS_URL", None)
+    return environment
 
 
 class Clock:
