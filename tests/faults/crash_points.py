@@ -58,10 +58,10 @@ HEAD = f"{'run':20s} requests  points  missed  violations  seconds"
 
 
 def count(worker: Worker, kind: type[Run]) -> int:
-    """How many requests a run sends when nothing is broken, which is checked like any other."""
+    """How many requests a run sends at least when nothing is broken, which is checked, too."""
     attempt(worker, kind, "")  # the server learns the scripts
     sent = [attempt(worker, kind, "") or 0 for _ in range(2)]
-    return max(sent)
+    return min(sent)  # who waits for long looks now and then
 
 
 def attempt(worker: Worker, kind: type[Run], fault: str) -> int | None:
