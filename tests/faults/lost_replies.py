@@ -295,9 +295,13 @@ async def _fill(lane: Lane) -> int:
         calls += 1
         return calls
 
+    async def coroutine() -> int:
+        return getter()
+
+    function = getter if lane.face == "sync" else coroutine
     for number in range(lane.count):
         with lane.losing(spared=number % 2):
-            value = cache.get(f"k{number}", getter, expire=60, execution_limit=TTL)
+            value = cache.get(f"k{number}", function, expire=60, execution_limit=TTL)
             value = await value if isawaitable(value) else value
         assert value == number + 1
         kept = lane.looks.get(CacheKeys(lane.name).all(f"k{number}")[0])

@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -49,11 +48,6 @@ def fourth_fails_thirteenth_ends(message: Message) -> None:
         raise ValueError(f"no fourth message: {message.id}")
     if message.id == LAST:
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def takes_long(message: Message) -> None:
-    """Takes longer than a third of a short lease."""
-    time.sleep(0.25)
 
 
 # --- a lease --------------------------------------------------------------------------------------
