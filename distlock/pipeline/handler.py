@@ -7,7 +7,8 @@ Rules:
   renames it, only if the hand is the one the handler means; so whoever was given up for dead
   cannot store.
 - A name that begins with the number just sent is this handler's own lost answer: the exchange was
-  done, and its second arrival is answered with what the first one claimed.
+  done, and its second arrival is answered with what the first one claimed. A goodbye leaves no
+  name: sent twice within the handler's life it was done, for nobody else may take the hand then.
 - A handler with nothing to do stands in line for the bell and waits; the answer to `rest` says how
   long nothing can happen. It wakes by itself after that, so a lost wake-up costs a second at most.
 - A failover may set a hand back to an earlier one. The number in its name says which exchanges are
@@ -185,10 +186,13 @@ class HandlerCore:
             keys = [*keys, self._all.store(bucket)]
             args.append(len(pairs))
             args += pairs
+        resent = self._io.resent
         self._hand, left, dead, queue, messages = await self._io.call(EXCHANGE, keys, args)
+        alive = time.monotonic() - self._contact < self.job.handler_ttl
         self._contact, self._looked = began, began if look else self._looked
         self.joined = bool(self._hand) and want > 0
-        if not self._hand:
+        # a goodbye that was sent twice finds no hand: the first one settled it, for nobody else may
+        if not self._hand and not (want == 0 and alive and self._io.resent > resent):
             return None
         if outcome.stored:
             self._answered.append((self._number, outcome.results))
@@ -230,7 +234,7 @@ class HandlerCore:
             "traceback": "",
             "handler": handler,
         }
-        args = (handler, self.job.attempts, json.dumps(died), int(drop))
+        args = (handler, self.job.attempts, json.dumps(died), int(drop), secrets.token_hex(8))
         return int(await self._io.call(RECLAIM, [self._all.temp(handler), *keys], args))
 
 
