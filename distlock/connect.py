@@ -30,7 +30,7 @@ from .keys import TYPES, Keys
 from .text import mask
 
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
-DIRECT = ("HKEYS", "HMGET", "SSCAN", "SUBSCRIBE")
+DIRECT = ("HKEYS", "HMGET", "SCAN", "SSCAN", "SUBSCRIBE")
 """Commands that are sent by themselves and stand in no script."""
 
 
