@@ -34,7 +34,7 @@ from .topology import parse
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
 TRIES = 4
 """Times that a server is asked whether it is fit, while connections break at once."""
-DIRECT = ("HKEYS", "HMGET", "SSCAN", "SUBSCRIBE")
+DIRECT = ("HKEYS", "HMGET", "SCAN", "SSCAN", "SUBSCRIBE")
 """Commands that are sent by themselves and stand in no script."""
 
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import fakeredis
 import pytest
@@ -44,6 +44,9 @@ BINARIES = {"valkey": str(get_binary_path()), "redis": shutil.which("redis-serve
 class Server:
     """A real server on a unix socket in a folder of its own."""
 
+    how: ClassVar[dict[str, Any]] = {}
+    """Arguments of Popen."""
+
     def __init__(self, kind: str, *arguments: str) -> None:
         self.kind = kind
         self.folder = Path(tempfile.mkdtemp(prefix="dl-", dir="/tmp"))
@@ -55,7 +58,7 @@ class Server:
         """Start it, and wait until it answers."""
         command = [BINARIES[self.kind], "--port", "0", "--unixsocket", f"{self.folder}/s"]
         command += ["--dir", str(self.folder), "--save", "", *self._arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, **self.how)
         patient = redis.backoff.ConstantBackoff(0.02)
         retry = redis.retry.Retry(patient, 500)
         with redis.Redis.from_url(self.url, retry=retry) as client:

@@ -21,10 +21,10 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisClusterException, RedisError
 
+from ..connect import check_url
 from ..errors import NodesUnreachable, UsageError
 from ..io import AsyncClient, SyncClient
 from ..ring import Ring
-from ..text import mask
 from ..topology import parse
 from .member import Hubs, Member, Owed, Shard
 
@@ -59,6 +59,8 @@ class Node:
             raise UsageError(f"weight {weight!r} of a node cannot be used: take 0.01 to 1000")
         if not isinstance(self.name, str):
             raise UsageError(f"name {self.name!r} of a node is no text: give a str")
+        if isinstance(self.server, str):
+            check_url(self.server)  # redis-py's own error may quote a part of the password
         object.__setattr__(self, "name", self.name or where(self.server))
 
 
@@ -79,7 +81,7 @@ def where(server: Any) -> str:
     if isinstance(server, str):
         if there := parse(server):
             return f"{there.service}/{there.options.get('db', 0)}" if there.service else "cluster"
-        return where(redis.ConnectionPool.from_url(server)) if "://" in server else mask(server)
+        return where(redis.ConnectionPool.from_url(server))
     if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
         return "cluster"
     pool = getattr(server, "connection_pool", server)

@@ -8,7 +8,7 @@
 --           for one at a time, who is to watch: the lease's token and its owner's connections}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local job = redis.call('HMGET', KEYS[10], 'id', 'messages')
+local job = redis.call('HMGET', KEYS[10], 'id', 'messages', 'attempts')
 if job[1] ~= ARGV[4] then return {-2, 0, 0, '', 0, ''} end
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {-1, 0, 0, '', 0, ''} end
 local all, sequence = tonumber(job[2]), tonumber(redis.call('GET', KEYS[9]) or '0')
@@ -18,7 +18,8 @@ local ready, resting = redis.call('LLEN', KEYS[2]) + redis.call('LLEN', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 local ttl, left = redis.call('HGET', KEYS[8], 'ttl'), redis.call('PTTL', KEYS[8])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-for _, late in ipairs({{KEYS[1], tonumber(ARGV[2])}, {KEYS[4], 30000}}) do
+local longest = math.min(500 * 2 ^ math.max(job[3] - 2, 0), 30000) -- the last back-off of all
+for _, late in ipairs({{KEYS[1], tonumber(ARGV[2])}, {KEYS[4], longest}}) do
   local far = redis.call('ZRANGEBYSCORE', late[1], '(' .. now + late[2], '+inf', 'LIMIT', 0, 1000)
   for _, member in ipairs(far) do redis.call('ZADD', late[1], now + late[2], member) end
 end
