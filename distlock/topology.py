@@ -191,7 +191,7 @@ def _shortly(error: Exception, service: str, sentinels: int) -> Exception:
     text = str(error)
     if re.search(r"AuthenticationError|NOAUTH|WRONGPASS|NOPERM", f"{type(error)} {text}"):
         return said.AuthenticationError(REFUSED)
-    if text.count("Error(") >= sentinels:
+    if len(re.findall(r" - \S*Error", text)) >= sentinels:
         return said.ConnectionError("no sentinel answers")
     return said.ConnectionError(f"the sentinels know no living primary of service {service!r}")
 
@@ -232,7 +232,7 @@ class _Cluster(redis.RedisCluster):
         self._beginning = Mutex()
 
     def __getattr__(self, name: str) -> Any:
-        if name != "nodes_manager":
+        if name not in ("nodes_manager", "encoder"):  # what its methods need first
             raise AttributeError(name)
         with self._beginning:
             if name not in self.__dict__:

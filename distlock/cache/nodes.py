@@ -21,10 +21,10 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisClusterException, RedisError
 
+from ..connect import checked
 from ..errors import NodesUnreachable, UsageError
 from ..io import AsyncClient, SyncClient
 from ..ring import Ring
-from ..text import mask
 from ..topology import parse
 from .member import Hubs, Member, Owed, Shard
 
@@ -77,9 +77,10 @@ class Reach(NamedTuple):
 def where(server: Any) -> str:
     """A server's name, without user and password."""
     if isinstance(server, str):
+        checked(server)
         if there := parse(server):
             return f"{there.service}/{there.options.get('db', 0)}" if there.service else "cluster"
-        return where(redis.ConnectionPool.from_url(server)) if "://" in server else mask(server)
+        return where(redis.ConnectionPool.from_url(server))
     if isinstance(server, redis.RedisCluster | redis.asyncio.RedisCluster):
         return "cluster"
     pool = getattr(server, "connection_pool", server)
