@@ -99,14 +99,17 @@ class Cluster:
         replicas: how many the first shard has; or there are in all, the shards by turns.
         spread: whether all shards have replicas.
         kind: valkey or redis.
+        timeout: milliseconds of silence after which a node counts as failed.
     """
 
-    def __init__(self, replicas: int = 0, spread: bool = False, kind: str = "valkey") -> None:
+    def __init__(
+        self, replicas: int = 0, spread: bool = False, kind: str = "valkey", timeout: int = 1000
+    ) -> None:
         self.ports = [free_port() for _ in range(3 + replicas)]
         self._made: list[Any] = []
         self.servers = []
         for port in self.ports:
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout))
             self.servers.append(
                 Server(kind, "--port", str(port), "--repl-diskless-sync-delay", "0", *options)
             )

@@ -8,7 +8,7 @@ core that suspends there by mistake is a loud error. The other one (`asynchronou
 
 from .asynchronous import AsyncIO
 from .background import Background
-from .base import AWAY, IO, Argument, Interrupted, Unconfirmed, is_away, run
+from .base import AWAY, ELSEWHERE, IO, Argument, Interrupted, Unconfirmed, is_away, run
 from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
 from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
@@ -22,6 +22,7 @@ from .turns import Mutex
 
 __all__ = [
     "AWAY",
+    "ELSEWHERE",
     "IO",
     "Argument",
     "AsyncClient",
