@@ -101,15 +101,16 @@ class Load:
 
     Args:
         cluster: the Cluster.
-        shard: 0, 1 or 2.
+        name: of its pipeline.
+        key: of its value in the cache.
         load: the copies of its pipeline.
     """
 
-    def __init__(self, cluster: Cluster, shard: int, load: Copies) -> None:
-        self.keys = Keys(name_in(cluster, shard))
+    def __init__(self, cluster: Cluster, name: str, key: str, load: Copies) -> None:
+        self.keys = Keys(name)
         self.copies = load
         self.ticks = Ticks(cluster.url, self.keys.name + ".ticks", patience=30)
-        self.values = Values(cluster.url, "cache", cluster.keys(shard, 1)[0])
+        self.values = Values(cluster.url, "cache", key)
 
     def numbers(self, client: redis.Redis) -> tuple[int, ...]:
         """What grows while all goes on: messages, results, tokens, values."""
@@ -163,14 +164,15 @@ def name_in(cluster: Cluster, shard: int, prefix: str = "p") -> str:
 
 
 @contextmanager
-def loads(cluster: Cluster, *shards: int) -> Iterator[list[Load]]:
-    """Load in some shards; each is at work when the block begins."""
+def loads(cluster: Cluster, number: int, *shards: int) -> Iterator[list[Load]]:
+    """Load in some shards; each is at work when the block begins. Its names depend on a number."""
     with ExitStack() as stack:
         made = []
         for shard in shards:
-            name = name_in(cluster, shard)
+            name = name_in(cluster, shard, f"load{number}-")
             load = stack.enter_context(copies(cluster.url, name, 2, *LOAD))
-            made.append(Load(cluster, shard, load))
+            key = cluster.keys(shard, number + 1)[number]
+            made.append(Load(cluster, name, key, load))
         for shard, load in zip(shards, made, strict=True):
             load.goes_on(cluster.clients[shard])
         yield made
@@ -178,7 +180,7 @@ def loads(cluster: Cluster, *shards: int) -> Iterator[list[Load]]:
 
 def kill(cluster: Cluster) -> Fault:
     """Kill the primary of shard 0; its replica is node 3."""
-    with loads(cluster, 0, 1) as (its, other):
+    with loads(cluster, 1, 0, 1) as (its, other):
         heir = cluster.clients[3]
         usual, began = other.usual_pause(), time.monotonic()
         cluster.servers[0].kill()
@@ -197,7 +199,7 @@ def kill(cluster: Cluster) -> Fault:
 def reshard(cluster: Cluster) -> Fault:
     """Move the slots of the load in shard 0 to node 1, key by key, one after the other."""
     old, new = cluster.clients[:2]
-    with loads(cluster, 0, 2) as (its, other):
+    with loads(cluster, 0, 0, 2) as (its, other):
         usual, began = other.usual_pause(), time.monotonic()
         names = (its.keys.name, f"{its.keys.name}.ticks", f"cache:{cluster.keys(0, 1)[0]}")
         moved = sum(move(cluster, int(old.cluster("KEYSLOT", name))) for name in names)
