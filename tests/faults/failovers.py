@@ -28,9 +28,11 @@ from tests.tools import partition, wait_until
 KEYS = Keys("test")
 HOW = {"kill": 0.0, "freeze": 0.0, "cut 0.5 s": 0.5, "cut 3 s": 3.0}
 """The kinds of failover; seconds for which the replicas were cut off before."""
+TILT = 90.0
+"""Seconds to wait for a failover: sentinels of a machine that is too busy do nothing for 30 s."""
 FROZEN = 4.0
 """Seconds for which a frozen primary is frozen."""
-LOAD = ("--messages", "100000000", "--interval", "0.0005")
+LOAD = ("--messages", "100000000", "--interval", "0.0005", "--patience", "300")
 
 
 @dataclass
@@ -90,13 +92,13 @@ def _fail(servers: Service, primary: int, how: str) -> None:
 
 def _follow(told: Failover, servers: Service, primary: int, load: Copies, ticks: Ticks) -> None:
     began = time.monotonic()
-    now = wait_until(lambda: servers.successor(primary), 30)
+    now = wait_until(lambda: servers.successor(primary), TILT)
     with servers.client(now) as client:
         wait_until(ticks.stopped)
         told.forgotten = ticks.forgotten(client)
         if HOW[told.how]:
             servers.mend()
-        wait_until(lambda: followers(client) >= told.replicas)
+        wait_until(lambda: followers(client) >= told.replicas, TILT)
         told.outage = time.monotonic() - began
         ticks.go_on()
         _resumed(client)
@@ -118,7 +120,7 @@ def _resumed(client: redis.Redis) -> None:
         return int(client.get(KEYS.sequence) or 0), int(client.hget(KEYS.stats, "stored") or 0)
 
     before = numbers()
-    wait_until(lambda: all(a > b + 20 for a, b in zip(numbers(), before, strict=True)), 30)
+    wait_until(lambda: all(a > b + 20 for a, b in zip(numbers(), before, strict=True)), TILT)
 
 
 def _judge(told: Failover, client: redis.Redis, summaries: list[dict[str, Any]]) -> None:
