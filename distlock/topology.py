@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -191,7 +190,7 @@ def _shortly(error: Exception, service: str, sentinels: int) -> Exception:
     text = str(error)
     if re.search(r"AuthenticationError|NOAUTH|WRONGPASS|NOPERM", f"{type(error)} {text}"):
         return said.AuthenticationError(REFUSED)
-    if text.count("Error(") >= sentinels:
+    if len(re.findall(r" - \S*Error", text)) >= sentinels:
         return said.ConnectionError("no sentinel answers")
     return said.ConnectionError(f"the sentinels know no living primary of service {service!r}")
 
@@ -232,7 +231,7 @@ class _Cluster(redis.RedisCluster):
         self._beginning = Mutex()
 
     def __getattr__(self, name: str) -> Any:
-        if name != "nodes_manager":
+        if name not in ("nodes_manager", "encoder"):  # what its methods need first
             raise AttributeError(name)
         with self._beginning:
             if name not in self.__dict__:
@@ -245,29 +244,32 @@ class _Cluster(redis.RedisCluster):
             super().close()
 
 
-class _AsyncCluster(redis.asyncio.RedisCluster):
+class _Nodes(redis.asyncio.cluster.NodesManager):
     """Asks over connections that are closed afterwards: a loop that ends leaves none."""
+
+    __slots__ = ()
+
+    async def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Ask where the nodes are."""
+        try:
+            await super().initialize(*args, **kwargs)
+        finally:
+            for node in [*self.nodes_cache.values(), *self.startup_nodes.values()]:
+                await node.disconnect()
+
+
+class _AsyncCluster(redis.asyncio.RedisCluster):
+    """Of the commands that the servers know it asks nothing, and it leaves nothing to be closed."""
 
     def __init__(self, **how: Any) -> None:
         super().__init__(**how)
-        ask = self.nodes_manager.initialize
+        self.nodes_manager.__class__ = _Nodes
 
-        async def initialize(*args: Any, **kwargs: Any) -> None:
-            try:
-                await ask(*args, **kwargs)
-            finally:
-                await _disconnect(self.nodes_manager.nodes_cache.values())
-                await _disconnect(self.nodes_manager.startup_nodes.values())
-
-        self.nodes_manager.initialize = initialize  # type: ignore[method-assign]
+    def __del__(self, *args: Any) -> None:
+        """Say nothing: no connection is open."""
 
     async def initialize(self, *args: Any, **kwargs: Any) -> _AsyncCluster:
         """Ask where the nodes are, the first time."""
         if not self.nodes_manager.slots_cache:
             await self.nodes_manager.initialize()
         return self
-
-
-async def _disconnect(nodes: Iterable[Any]) -> None:
-    for node in list(nodes):
-        await node.disconnect()

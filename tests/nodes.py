@@ -96,17 +96,22 @@ class Cluster:
     """A Cluster of three shards, and replicas of the first.
 
     Args:
-        replicas: how many the first shard has.
+        replicas: how many the first shard has; or there are in all, the shards by turns.
+        spread: whether all shards have replicas.
+        kind: valkey or redis.
+        timeout: milliseconds of silence after which a node counts as failed.
     """
 
-    def __init__(self, replicas: int = 0) -> None:
+    def __init__(
+        self, replicas: int = 0, spread: bool = False, kind: str = "valkey", timeout: int = 1000
+    ) -> None:
         self.ports = [free_port() for _ in range(3 + replicas)]
         self._made: list[Any] = []
         self.servers = []
         for port in self.ports:
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout))
             self.servers.append(
-                Server("valkey", "--port", str(port), "--repl-diskless-sync-delay", "0", *options)
+                Server(kind, "--port", str(port), "--repl-diskless-sync-delay", "0", *options)
             )
         self.clients = [redis.Redis(port=port) for port in self.ports]
         self.ids = [client.cluster("MYID").decode() for client in self.clients]
@@ -117,13 +122,19 @@ class Cluster:
         wait_until(
             lambda: all(len(client.cluster("NODES")) >= len(self.ports) for client in self.clients)
         )
-        for client in self.clients[3:]:
-            wait_until(lambda client=client: self._follows(client))
+        for n, client in enumerate(self.clients[3:]):
+            shard = self.ids[n % 3 if spread else 0]
+            wait_until(lambda client=client, shard=shard: self._follows(client, shard))
         wait_until(self.is_whole)
 
-    def _follows(self, client: redis.Redis) -> bool:
+    @property
+    def url(self) -> str:
+        """Of the Cluster; it names two nodes."""
+        return f"redis+cluster://127.0.0.1:{self.ports[1]},127.0.0.1:{self.ports[2]}"
+
+    def _follows(self, client: redis.Redis, shard: str) -> bool:
         with suppress(redis.ResponseError):
-            client.execute_command("CLUSTER", "REPLICATE", self.ids[0])
+            client.execute_command("CLUSTER", "REPLICATE", shard)
         return client.info("replication").get("master_link_status") == "up"
 
     def is_whole(self) -> bool:

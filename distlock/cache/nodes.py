@@ -21,7 +21,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisClusterException, RedisError
 
-from ..connect import check_url
+from ..connect import checked
 from ..errors import NodesUnreachable, UsageError
 from ..io import AsyncClient, SyncClient
 from ..ring import Ring
@@ -60,7 +60,7 @@ class Node:
         if not isinstance(self.name, str):
             raise UsageError(f"name {self.name!r} of a node is no text: give a str")
         if isinstance(self.server, str):
-            check_url(self.server)  # redis-py's own error may quote a part of the password
+            checked(self.server)  # redis-py's own error may quote a part of the password
         object.__setattr__(self, "name", self.name or where(self.server))
 
 

@@ -13,7 +13,17 @@ import logging
 
 from .asynchronous import AsyncIO
 from .background import Background
-from .base import AWAY, IO, Argument, Interrupted, Unconfirmed, is_away, refuses_now, run
+from .base import (
+    AWAY,
+    ELSEWHERE,
+    IO,
+    Argument,
+    Interrupted,
+    Unconfirmed,
+    is_away,
+    refuses_now,
+    run,
+)
 from .body import Body
 from .caller import Caller, TimeLimitExceeded, is_async
 from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
@@ -30,6 +40,7 @@ logging.getLogger("distlock").addHandler(logging.NullHandler())
 
 __all__ = [
     "AWAY",
+    "ELSEWHERE",
     "IO",
     "Argument",
     "AsyncClient",

@@ -25,14 +25,11 @@ from ..scripts import Script
 T = TypeVar("T")
 Argument = str | bytes | int
 
-AWAY = (
-    ConnectionError,
-    TimeoutError,
-    BusyLoadingError,
-    ClusterDownError,
-    AskError,  # MovedError is one
-    TryAgainError,
-)
+ELSEWHERE = (AskError, TryAgainError, ClusterDownError)
+"""What a node of a Cluster says when it has done nothing: another one is to be asked, or again.
+
+(MovedError is an AskError.)"""
+AWAY = (ConnectionError, TimeoutError, BusyLoadingError, *ELSEWHERE)
 """Errors that say nothing of our request: the server is away, not back yet, or another one now."""
 DENIED = (AuthenticationError, AuthorizationError)
 """Errors that redis-py counts as connection errors although waiting does not mend them."""

@@ -9,7 +9,8 @@ Rules:
   fails is tried again, while there is time.
 - Who loses it is told once: by the server's refusal, or at the deadline.
 - A write under the lease is one script that checks and writes. It is sent once, for what it does
-  may not bear repeating.
+  may not bear repeating. (Where a Cluster's node says that it has done nothing, for another one has
+  the keys, it is sent there.)
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import LeaseLost, ServerUnreachable, UsageError
-from ..io import IO, Argument, is_away
+from ..io import ELSEWHERE, IO, Argument, is_away
 from ..keys import lease_keys
 from ..scripts import Script, script, under
 from .options import Options
@@ -34,6 +35,8 @@ MOST_SEEN = 10_000
 """Leases of which a process remembers the last token."""
 MOST_WORDS = 7000
 """Words of a write at most; Lua's unpack ends near 8,000."""
+MOVING = 0.02
+"""Seconds after which to send again what a Cluster's node did not do."""
 REFUSED = "the server says that it has gone on"
 LATE = "it was not renewed in time"
 log = logging.getLogger("distlock")
@@ -209,6 +212,18 @@ class Term:
     async def _eval(self, io: IO, text: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         return await self._guarded(io, under("_guard", text), keys, args)
 
+    async def _attempt(
+        self, io: IO, text: Script, keys: Sequence[str], words: Sequence[Argument]
+    ) -> Any:
+        """Send a write, once; but again where a Cluster's node says that it has done nothing."""
+        while True:
+            try:
+                return await io.attempt(text, keys, words, 5.0)
+            except ELSEWHERE:
+                await io.moved()
+                await io.sleep(MOVING)
+                self.check()
+
     async def _guarded(
         self, io: IO, text: Script, keys: Sequence[str], args: Sequence[Argument]
     ) -> Any:
@@ -218,7 +233,7 @@ class Term:
         token = self.token
         words = (self.owner, token, *args)
         try:
-            return await io.attempt(text, [self._keys[0], *keys], words, 5.0)
+            return await self._attempt(io, text, [self._keys[0], *keys], words)
         except ResponseError as error:
             if "LEASELOST" not in str(error):
                 raise

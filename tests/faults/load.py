@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -29,9 +29,7 @@ from tests.conftest import ROOT
 
 TTL = 1.0
 """Seconds, of the lease and of the handlers."""
-OPTIONS = ("--json", "--name", "test", "--ttl", f"{TTL:g}", "--handler-ttl", f"{TTL:g}")
-KEYS = Keys("test")
-TICKS = Keys("ticks")
+OPTIONS = ("--json", "--ttl", f"{TTL:g}", "--handler-ttl", f"{TTL:g}")
 
 
 class Copies:
@@ -39,12 +37,13 @@ class Copies:
 
     Args:
         url: of the servers.
+        name: of their pipeline.
         count: of copies.
         options: of each.
     """
 
-    def __init__(self, url: str, count: int, *options: str) -> None:
-        command = [sys.executable, str(ROOT / "app_start.py"), *OPTIONS, *options]
+    def __init__(self, url: str, name: str, count: int, *options: str) -> None:
+        command = [sys.executable, str(ROOT / "app_start.py"), "--name", name, *OPTIONS, *options]
         self._processes = [
             subprocess.Popen(
                 command,
@@ -81,19 +80,22 @@ class Copies:
 
 
 class Ticks:
-    """Takes and gives back a lease again and again, in a thread, until the server is away.
+    """Takes and gives back a lease again and again, in a thread.
 
     Args:
         url: of the servers.
+        name: of the lease.
         replicas: that must confirm each time.
+        patience: seconds for which servers that are away are waited for; 0: it ends then.
 
     Attributes:
         tokens: those that were acknowledged, with the time of each.
     """
 
-    def __init__(self, url: str, replicas: int) -> None:
+    def __init__(self, url: str, name: str, replicas: int = 0, patience: float = 0) -> None:
         self.tokens: list[tuple[int, float]] = []
-        self._url, self._replicas = url, replicas
+        self._url, self._keys = url, Keys(name)
+        self._replicas, self._patience = replicas, patience
         self._ended = False
         self.go_on()
 
@@ -103,14 +105,17 @@ class Ticks:
         self._thread.start()
 
     def _run(self) -> None:
-        route = Route(connect(self._url, timeout=1.5), TICKS.job)
-        io = SyncIO(route, patience=0, replicas=self._replicas)
-        lease = Lease(io, TICKS.name, ttl=TTL)
-        with suppress(DistlockError, redis.RedisError):
-            while not self._ended:
+        route = Route(connect(self._url, timeout=1.5), self._keys.job)
+        io = SyncIO(route, self._patience, replicas=self._replicas)
+        lease = Lease(io, self._keys.name, ttl=TTL)
+        failed = False
+        while not (self._ended or failed):
+            try:
                 if lease.acquire(blocking=False):
                     self.tokens.append((lease.token, time.monotonic()))
                     lease.release()
+            except (DistlockError, redis.RedisError):
+                failed = not self._patience
         io.close()
 
     def stopped(self) -> bool:
@@ -119,7 +124,7 @@ class Ticks:
 
     def forgotten(self, client: redis.Redis) -> int:
         """How many tokens were acknowledged that a server does not know of."""
-        last = int(client.get(TICKS.token) or 0)
+        last = int(client.get(self._keys.token) or 0)
         return sum(token > last for token, _ in self.tokens)
 
     def repeated(self) -> int:
@@ -130,9 +135,9 @@ class Ticks:
             highest = max(highest, token)
         return count
 
-    def longest_pause(self) -> float:
-        """Seconds between two tokens, at most."""
-        times = [at for _, at in self.tokens]
+    def longest_pause(self, since: float = 0.0) -> float:
+        """Seconds between two tokens, at most; of those after some (monotonic) time."""
+        times = [at for _, at in self.tokens if at >= since]
         return max((b - a for a, b in pairwise(times)), default=0.0)
 
     def end(self) -> None:
@@ -142,9 +147,9 @@ class Ticks:
 
 
 @contextmanager
-def copies(url: str, count: int, *options: str) -> Iterator[Copies]:
+def copies(url: str, name: str, count: int, *options: str) -> Iterator[Copies]:
     """Copies at work; see Copies."""
-    made = Copies(url, count, *options)
+    made = Copies(url, name, count, *options)
     try:
         yield made
     finally:

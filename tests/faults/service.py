@@ -89,19 +89,15 @@ class Service:
         """Whether two replicas follow the primary, and all sentinels know that and each other."""
         with suppress(redis.RedisError):
             states = [self._state(port) for port in self._ports]
-            return self._replicas() == 2 and all(
+            with self.client(self.primary()) as client:
+                following = followers(client)
+            return following == 2 and all(
                 state.get("num-other-sentinels") == "2"
                 and state.get("num-slaves") == "2"
                 and state.get("flags") == "master"
                 for state in states
             )
         return False
-
-    def _replicas(self) -> int:
-        with self.client(self.primary()) as client:
-            info = client.info("replication")
-            followers = [info.get(f"slave{n}", {}) for n in range(2)]
-            return sum(follower.get("state") == "online" for follower in followers)
 
     def _state(self, port: int) -> dict[str, str]:
         """What a sentinel knows of the service."""
@@ -159,6 +155,12 @@ class Service:
         for server in self.servers.values():
             server.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def followers(primary: redis.Redis) -> int:
+    """How many replicas follow a primary and have all that it had."""
+    info = primary.info("replication")
+    return sum(info.get(f"slave{n}", {}).get("state") == "online" for n in range(2))
 
 
 @contextmanager
