@@ -1,13 +1,14 @@
 -- Take the whole hand of a dead handler: to `again`, or to the errors when so asked.
 -- Only a message that was alone in its hand uses up an attempt: it may be what kills.
+-- The caller names the end of the life that it has seen, so a late copy takes no hand of a later one.
 -- USES: _ring _hand _fail
 -- KEYS: temp handlers again stats errors bell
--- ARGV: handler attempts report drop(0|1)
+-- ARGV: handler attempts report drop(0|1) deadline(ms)
 -- RETURNS: messages taken, or -1 the handler is not dead (or reclaimed before)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
-if not deadline or tonumber(deadline) >= now then return -1 end
+if not deadline or tonumber(deadline) ~= tonumber(ARGV[5]) or tonumber(deadline) >= now then return -1 end
 local messages = hand(KEYS[1])
 redis.call('LLEN', KEYS[3]); redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[5]); redis.call('ZCARD', KEYS[6])

@@ -243,13 +243,12 @@ class HandlerCore:
 
     async def _reclaim(self, handler: str, drop: bool = False) -> int:
         keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])
-        died = {
-            "exception": "HandlerDied",
-            "message": f"handler {handler} died with this message in its hand",
-            "traceback": "",
-            "handler": handler,
-        }
-        args = (handler, self.job.attempts, json.dumps(died), int(drop))
+        said = f"handler {handler} died with this message in its hand"
+        died = {"exception": "HandlerDied", "message": said, "traceback": "", "handler": handler}
+        deadline = await self._io.command("ZSCORE", self._all.handlers, handler)
+        if deadline is None:
+            return -1
+        args = (handler, self.job.attempts, json.dumps(died), int(drop), int(float(deadline)))
         return int(await self._io.call(RECLAIM, [self._all.temp(handler), *keys], args))
 
 
