@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
 import signal
@@ -31,6 +32,14 @@ def broken(start: int) -> Iterator[str]:
     """Raises at the third message."""
     yield from ("one", "two")
     raise ValueError("no third message")
+
+
+def until_told(start: int) -> Iterator[str]:
+    """Messages until there is the file $STOP."""
+    for id in itertools.count(start):
+        if os.path.exists(os.environ["STOP"]):
+            return
+        yield f"body {id}"
 
 
 def shout(message: Message) -> str:

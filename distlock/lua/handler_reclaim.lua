@@ -1,16 +1,17 @@
 -- Take the whole hand of a dead handler: to `again`, or to the errors when so asked.
 -- Only a message that was alone in its hand uses up an attempt: it may be what kills.
+-- The caller names the end of the life that it has seen, so a late copy takes no hand of a later one.
 -- USES: _ring _hand _fail
 -- KEYS: temp handlers again stats errors bell
--- ARGV: handler attempts report drop(0|1) request(id)
+-- ARGV: handler attempts report drop(0|1) request(id) deadline(ms)
 -- RETURNS: messages taken (also to the last request, if it arrives again), or -1 the handler is not
 --          dead, or was reclaimed before
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
+local deadline = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or '')
 local request, taken = string.match(redis.call('HGET', KEYS[4], 'reclaim') or '', '(%S+) (%d+)')
 if request == ARGV[5] then return tonumber(taken) end
-if not deadline or tonumber(deadline) >= now then return -1 end
+if not deadline or deadline ~= tonumber(ARGV[6]) or deadline >= now then return -1 end
 local messages = hand(KEYS[1])
 redis.call('LLEN', KEYS[3]); redis.call('HLEN', KEYS[5]); redis.call('ZCARD', KEYS[6])
 local again = {}

@@ -228,13 +228,13 @@ class HandlerCore:
 
     async def _reclaim(self, handler: str, drop: bool = False) -> int:
         keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])
-        died = {
-            "exception": "HandlerDied",
-            "message": f"handler {handler} died with this message in its hand",
-            "traceback": "",
-            "handler": handler,
-        }
-        args = (handler, self.job.attempts, json.dumps(died), int(drop), secrets.token_hex(8))
+        said = f"handler {handler} died with this message in its hand"
+        died = {"exception": "HandlerDied", "message": said, "traceback": "", "handler": handler}
+        deadline = await self._io.command("ZSCORE", self._all.handlers, handler)
+        if deadline is None:
+            return -1
+        request = (secrets.token_hex(8), int(float(deadline)))
+        args = (handler, self.job.attempts, json.dumps(died), int(drop), *request)
         return int(await self._io.call(RECLAIM, [self._all.temp(handler), *keys], args))
 
 

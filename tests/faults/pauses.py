@@ -39,7 +39,7 @@ from tests.tools import partition, wait_until
 
 TTL = 0.3
 """Seconds of everything that ends."""
-LANES = 4
+LANES = 6
 """Processes that are stopped at the same time: a stopped one needs no processor."""
 KEYS = Keys("test")
 
@@ -101,7 +101,7 @@ class OfCopy(Pause):
     """A copy alone: it begins the job, generates it, handles it hand by hand, and is done."""
 
     program = "app"
-    messages = 6
+    messages = 4
 
     def arguments(self) -> list[str]:
         options = ["--messages", str(self.messages), "--batch", "2", "--interval", "0.001"]

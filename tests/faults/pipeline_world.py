@@ -13,6 +13,7 @@ copy does what is left, and all arrive again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
@@ -61,9 +62,7 @@ MORE = [
 """Sets of programs that belong to the pairs: what comes of it when there is a second operation."""
 CHOSEN = [
     *((("publish", what), ("lead",)) for what in ("expire", "copy")),
-    *((("handle", what), ("reclaim",)) for what in ("die", "crash", "copy", "beat")),
-    (("handle", "due"), ("clean",)),
-    (("handle", "die"), ("retry",)),
+    *((("handle", what), ("reclaim",)) for what in ("die", "copy")),
     (("give", "die"), ("clean",)),
     (("shrink", "expire"), ("lead",)),
     (("release", "copy"), ("lead",)),
@@ -85,8 +84,8 @@ LOOK: list[tuple[Any, ...]] = [
     *(("HGETALL", KEYS.temp(name)) for name in NAMES),
 ]
 REPORT = '{"exception":"E","message":"m","traceback":"t","handler":"h"}'
-DEAD = 1
-"""When the life of a dead handler ended, in ms since 1970."""
+LONG_AGO = 1000
+"""What ended before that (in ms since 1970) is the life of a dead handler."""
 ALL_KEYS = [
     *KEYS.pick(["job", "lease", "token", "line", "sequence", "queue", "again", "later"]),
     *KEYS.pick(["handlers", "errors", "taken", "bell", "stats"]),
@@ -105,7 +104,7 @@ BEGIN: list[tuple[Any, ...]] = [
     ("ZADD", KEYS.later, 1 << 45, "3:2:body 3"),
     ("RPUSH", KEYS.queue, "4:1:body 4", "5:1:body 5"),
     ("HSET", KEYS.temp("z"), "#", "9-9/1", 6, "6:1:body 6"),
-    ("ZADD", KEYS.handlers, DEAD, "z"),
+    ("ZADD", KEYS.handlers, 1, "z"),
     ("HSET", KEYS.stats, "errors", 1, "stored", 1),
 ]
 
@@ -267,13 +266,13 @@ class Copy(stepping.Client):
 
     async def reclaim(self) -> None:
         """Take the hands of the other ones, if they are dead."""
-        for name in NAMES:
+        for name in (*COPIES, "z"):
             if name != self.name:
                 await self.handler._reclaim(name)
 
     async def clean(self) -> None:
         """As an operator, put among the errors what the dead have in hand."""
-        for name in NAMES:
+        for name in (*COPIES, "z"):
             await self.handler._reclaim(name, drop=True)
 
     async def take(self) -> None:
@@ -315,6 +314,7 @@ class World:
             for n, (name, program) in enumerate(zip("abc", programs, strict=False))
         ]
         self.sent: list[Call] = []
+        self.deaths = itertools.count(2)
         self.state: State
         self._do(BEGIN)
         for copy in self.copies:
@@ -335,7 +335,7 @@ class World:
         if what == "expire":
             return bool(self.state.owner)
         if what in ("die", "beat"):
-            return self.state.handlers.get(copy.name, DEAD) != DEAD
+            return self.state.handlers.get(copy.name, 0) > LONG_AGO
         if what == "copy":
             return bool(copy.sent)
         return what == "crash" or bool(self.state.later)
@@ -380,7 +380,7 @@ class World:
         else:
             if what == "crash":
                 copy.end()
-            self._do([("ZADD", KEYS.handlers, "XX", DEAD, copy.name)])
+            self._do([("ZADD", KEYS.handlers, "XX", next(self.deaths), copy.name)])
 
     def _do(self, *parts: Sequence[Sequence[Any]]) -> list[State]:
         """Send commands; what the server says after each part of them."""
@@ -433,12 +433,13 @@ class World:
     def repeat(self) -> None:
         """Copies of all arrive; the dead are reclaimed, the rest is done; and all arrive again."""
         copies = [call.words() for call in self.sent]
-        living = [call.words() for call in self.sent if call.script is not RECLAIM]
-        helper = Copy("y", [])  # a dead handler may be reclaimed by whatever asks for it
-        reclaims = [_first(helper.handler._reclaim(name)) for name in NAMES]
-        before = self.state.kept
-        once, reclaimed, twice = self._do(living, reclaims, copies)
+        helper, before = Copy("y", []), self.state.kept
+        (once,) = self._do(copies)
         assert once.kept == before
+        for name, deadline in once.handlers.items():
+            if deadline < LONG_AGO:
+                self._run(helper.handler._reclaim(name))
+        reclaimed, twice = self._do([], copies)
         assert twice.kept == reclaimed.kept
         self._run(self._rest(helper))
         ended, again = self._do([], copies)
@@ -478,13 +479,6 @@ class World:
         for copy in self.copies:
             copy.end()
         self.wire.heard.clear()
-
-
-def _first(core: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
-    """The first request of a core, as a command."""
-    request = core.send(None)
-    core.close()
-    return request.words()
 
 
 def _between(messages: list[bytes]) -> list[Any]:
@@ -552,7 +546,8 @@ def _exchanges(call: Call, before: State, after: State, answer: Any) -> None:
 
 def _reclaims(call: Call, before: State, after: State, answer: Any) -> None:
     name = str(call.args[0])
-    assert (answer != -1) == (before.handlers.get(name) == DEAD)
+    deadline = before.handlers.get(name, 0)
+    assert (answer != -1) == (0 < deadline < LONG_AGO and deadline == call.args[4])
     if answer == -1:
         assert after.kept == before.kept
         return

@@ -106,9 +106,9 @@ async def lease_short(face: str, url: str) -> None:
         return
     say("token", lease.token)
     try:
-        for _ in range(10):
+        for _ in range(5):
             await lease.execute("RPUSH", WRITES, lease.token)
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.06)
         say("released", await lease.release())
     except LeaseLost:
         say("gone", lease.held)

@@ -1,11 +1,12 @@
 """The schedules of the pipeline's and the cache's operations, more of them than CI has time for.
 
-python -m tests.faults.schedules [--deep] [--kind valkey|redis]
+python -m tests.faults.schedules [--part pairs] [--kind valkey] [--world cache]
 
 For both kinds of server: every pair of operations of two clients (`pairs`), every pair while one
-thing befalls the first client (`befallen`), and with --deep every pair while something befalls both
-and every set of three operations. It prints how many schedules were tried and how many violated
-what must be true; the exit code is 1 if any did. `tests/test_lease_interleavings.py` has those of
+thing befalls the first client (`befallen`), every set of three operations (`triples`), and every
+pair while something befalls both (`both_befallen`); without --part the first two. It prints how
+many schedules were tried and how many sets of programs have a violation; the exit code is 1 if any
+has. `tests/test_lease_interleavings.py` has those of
 the lease alone.
 """
 
@@ -57,6 +58,9 @@ def triples(world: Any) -> list[Programs]:
     return [((a,), (b,), (c,)) for a, (b, c) in every]
 
 
+PARTS = {part.__name__: part for part in (pairs, befallen, triples, both_befallen)}
+
+
 def tried(begin: Callable[[Programs], Any], every: Iterable[Programs]) -> int:
     """Run all schedules of these programs; returns how many, or raises at a violation."""
     return sum(1 for programs in every for _ in schedules(partial(begin, programs)))
@@ -89,16 +93,17 @@ def measure(server: Server, what: str, sets: Sequence[Programs]) -> tuple[int, i
 def main() -> None:
     """Run all, and print a line for each part."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.schedules")
-    parser.add_argument("--deep", action="store_true", help="triples, and both befallen")
+    parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--kind", choices=sorted(BINARIES), action="append", help="of server")
+    parser.add_argument("--world", choices=WORLDS, action="append")
     given = parser.parse_args()
-    parts = [pairs, befallen, *([triples, both_befallen] if given.deep else [])]
+    parts = [PARTS[name] for name in given.part or ("pairs", "befallen")]
     wrong = 0
     for kind in given.kind or sorted(BINARIES):
         server = Server(kind)
         try:
-            for (what, world), part in itertools.product(WORLDS.items(), parts):
-                began, sets = time.monotonic(), part(world)
+            for what, part in itertools.product(given.world or WORLDS, parts):
+                began, sets = time.monotonic(), part(WORLDS[what])
                 count, violations = measure(server, what, sets)
                 wrong += violations
                 print(

@@ -108,10 +108,10 @@ def run(embedded: Embedded, messages: int, kills: int, sleep: float, safe: bool 
             began = time.monotonic()
             for kill in range(1, kills + 1):
                 due = kill * messages // (kills + 1)
-                wait_until(lambda due=due: records.status().stored >= due, 120)
+                wait_until(lambda due=due: _runs(copies) and records.status().stored >= due, 120)
                 _kill(embedded)
                 partition(client, KEYS)
-            wait_until(lambda: records.status().done, 120)
+            wait_until(lambda: _runs(copies) and records.status().done, 120)
             seconds = time.monotonic() - began
             said = [copy.communicate(timeout=60)[1] for copy in copies]
         finally:
@@ -122,6 +122,13 @@ def run(embedded: Embedded, messages: int, kills: int, sleep: float, safe: bool 
         events = [json.loads(line)["event"] for lines in said for line in lines.splitlines()]
         good = Verifier(SyncIO(client), KEYS).verify().good
         return Ran(seconds, kills, events.count("restarted"), len(found["store"]), good)
+
+
+def _runs(copies: list[subprocess.Popen[str]]) -> bool:
+    """True; fails when a copy has ended otherwise than it should."""
+    codes = [copy.poll() or 0 for copy in copies]
+    assert not any(codes), f"copies ended with {codes}"
+    return True
 
 
 def _kill(embedded: Embedded) -> None:

@@ -32,9 +32,8 @@ from distlock.keys import Keys
 from distlock.lease import Lease
 from distlock.pipeline import Generator, Hand, Handler, Job, Jobs, Outcome, Records, Verifier
 from distlock.pipeline.generator import PUBLISH
-from distlock.pipeline.handler import RECLAIM
 from tests.conftest import ONE_KIND
-from tests.tools import Clock, partition
+from tests.tools import Clock, Pipe, partition
 
 KEYS = Keys("t")
 TTL, LIFE = 63.0, 23.0
@@ -186,6 +185,7 @@ class PipelineMachine(RuleBasedStateMachine):
         super().__init__()
         self.server.flushall()
         self.sent: list[tuple[Any, ...]] = []
+        self.deaths = itertools.count(1)  # when lives ended, each at another time, long ago
         self.names = (f"c{n}" for n in itertools.count())
         self.model = Model()
         self.tokens = [0]
@@ -345,7 +345,7 @@ class PipelineMachine(RuleBasedStateMachine):
     @some(lambda copy: copy.hand is not None)
     def fall_silent(self, copy: Copy) -> None:
         """For as long as a handler may; it may go on later."""
-        self.server.zadd(KEYS.handlers, {copy.name: 1}, xx=True)
+        self.server.zadd(KEYS.handlers, {copy.name: next(self.deaths)}, xx=True)
 
     @some(lambda copy: True)
     def be_killed(self, copy: Copy) -> None:
@@ -383,16 +383,12 @@ class PipelineMachine(RuleBasedStateMachine):
 
     @rule(ago=st.integers(0, 200))
     def a_request_arrives_once_more(self, ago: int) -> None:
-        """However late: nothing changes, but that a dead one may be reclaimed by it."""
+        """However late: nothing changes."""
         script, keys, args = self.sent[-1 - ago % len(self.sent)]
-        name = str(args[0])
-        reclaims = script is RECLAIM and name in self.model.hands and name in self._dead()
         answer = self._send(script, keys, args)
         if script is PUBLISH and len(args) > 7:
             assert answer[0] in (0, -1)  # it was done before, or it is an old owner's
-        if reclaims:
-            self.model.reclaim(name, args[3] == 1)
-        elif args[:1] == (self.model.owner,) or args[:1] == [self.model.owner]:
+        if args[:1] == (self.model.owner,) or args[:1] == [self.model.owner]:
             renews = script.name == "lease_renew" or (script is PUBLISH and args[3])
             self.model.left = TTL if renews else self.model.left
 
@@ -405,7 +401,8 @@ class PipelineMachine(RuleBasedStateMachine):
         self.clock.now += seconds
         for key in (KEYS.later, KEYS.handlers):
             for member, score in self.server.zrange(key, 0, -1, withscores=True):
-                self.server.zadd(key, {member: max(score - seconds * 1000, 1)})
+                if score > 1000:
+                    self.server.zadd(key, {member: max(score - seconds * 1000, 1000)})
         left = self.server.pttl(KEYS.lease)
         if left > 0:
             self.server.pexpire(KEYS.lease, max(round(left - seconds * 1000), 0))
@@ -502,3 +499,22 @@ def test_1_the_pipeline_does_what_the_model_says_on_a_real_server(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(client, monkeypatch, 60)
+
+
+def test_5_a_late_copy_of_a_reclaim_takes_no_hand_of_a_later_death(client: redis.Redis) -> None:
+    io = Recorder(client, patience=0)
+    io.sent = []
+    pipe = Pipe(io, messages=4)
+    pipe.generator.publish(1, [b"x"] * 4)
+    handler, operator = pipe.handler("a"), pipe.handler("operator")
+    handler.exchange(Outcome(), 2)
+    client.zadd(pipe.keys.handlers, {"a": 1})
+    assert operator.reclaim("a", drop=True) == 2
+    copy = io.sent[-1]
+    handler.join()
+    handler.exchange(Outcome(), 2)
+    client.zadd(pipe.keys.handlers, {"a": 2})
+    before = partition(client, pipe.keys)
+    assert run(SyncIO.call(io, *copy)) == -1
+    assert partition(client, pipe.keys) == before
+    assert operator.reclaim("a") == 2
