@@ -66,19 +66,22 @@ def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def on_terminal(*arguments: str, answers: Any = None, **environment: str) -> tuple[int, str]:
+def on_terminal(
+    *arguments: str, answers: Any = None, program: Any = PROGRAM, **environment: str
+) -> tuple[int, str]:
     """Run the program on a pseudo-terminal; returns its exit code and all that was shown.
 
     Args:
         arguments: the command line.
         answers: a dict of what to type when a text has been shown.
+        program: another one, as the words of a command.
         environment: variables, on top of a plain 200 by 50 terminal.
     """
     master, slave = pty.openpty()
     plain = {"TERM": "xterm", "COLUMNS": "200", "LINES": "50"}
     kept = {name: value for name, value in os.environ.items() if "COLOR" not in name}
     process = subprocess.Popen(
-        [*PROGRAM, *arguments],
+        [*program, *arguments],
         env={**kept, **plain, **environment},
         stdin=slave,
         stdout=slave,

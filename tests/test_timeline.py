@@ -11,7 +11,7 @@ import pytest
 
 from distlock.demo.timeline import WIDTH, Plot, Timeline, timeline_lines
 from distlock.errors import DistlockError, UsageError
-from tests.conftest import Done
+from tests.conftest import ROOT, Done
 
 Run = Callable[..., Done]
 KILLS = {"generator killed": 2.0, "next generator": 4.0, "server killed": 7.0, "server back": 7.1}
@@ -104,3 +104,13 @@ def test_a_file_that_cannot_be_written_in_the_end_is_one_line(tmp_path: Path) ->
         plot.write(Timeline(steady(10, 100), {}))
     with pytest.raises(UsageError, match="cannot be written there"):
         Plot(str(tmp_path / "demo.png"))
+
+
+def test_the_pictures_of_the_readme_are_small_and_fetch_nothing() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in ("docs/demo.svg", "docs/top.svg"):
+        assert f"]({name})" in readme
+        text = (ROOT / name).read_text()
+        assert len(text) < 60_000
+        assert "url(http" not in text
+        assert "<image" not in text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -315,10 +317,15 @@ def test_a_view_on_a_terminal_ends_with_q_and_leaves_the_terminal_as_it_was(
 ) -> None:
     Pipe(io)
     answers = {"\x1b[?1049h": "e", "(the newest first)": "epq"}
-    code, shown = on_terminal("top", "--name", "test", answers=answers, REDIS_URL=url)
+    ways = "stty -g; {} app_start.py top --name test; code=$?; stty -g; exit $code"
+    code, shown = on_terminal(
+        "-c", ways.format(sys.executable), answers=answers, program=["sh"], REDIS_URL=url
+    )
     assert code == 0
     assert shown.index("\x1b[?1049h") < shown.index("distlock top") < shown.rindex("\x1b[?1049l")
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is shown again
+    before, after = re.findall(r"(?:[0-9a-f]+:){10,}[0-9a-f]+", shown)
+    assert before == after
 
 
 @ONE_KIND
