@@ -118,8 +118,8 @@ class AsyncResending(AsyncIO):
 
 
 CLIENTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "own sync": ("sync", lambda client: SyncIO(client, patience=20)),
-    "own asyncio": ("async", lambda client: AsyncIO(AsyncRoute(client), 20)),
+    "own sync": ("sync", lambda client: SyncIO(client, patience=60)),
+    "own asyncio": ("async", lambda client: AsyncIO(AsyncRoute(client), 60)),
     "redis-py sync": ("sync", lambda client: Resending(client, patience=0)),
     "redis-py asyncio": ("async", AsyncResending),
 }
