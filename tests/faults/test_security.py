@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -15,14 +16,15 @@ from typing import Any
 import pytest
 import redis
 
-from distlock import AsyncCache, AsyncLease, Cache, Lease, cli
+from distlock import AsyncCache, AsyncLease, Cache, Lease, NodesUnreachable, cli, scripts
 from distlock.connect import DIRECT
+from distlock.errors import ServerUnreachable
 from distlock.keys import CacheKeys, Keys
 from distlock.scripts import commands
 from tests.conftest import ONE_KIND, ROOT, Done, Server
 from tests.faults.test_all_or_nothing import OPERATIONS, Siege, besieged, busy, cached
-from tests.test_bad_input import tls
-from tests.test_cli import on_terminal
+from tests.test_bad_input import Tls, fake_server, tls
+from tests.test_cli import BYTES, HOSTILE, on_terminal
 from tests.tools import wait_until
 
 __all__ = ["besieged", "tls"]  # fixtures
@@ -389,3 +391,218 @@ def test_where_info_is_refused_a_copy_goes_on_with_a_warning(
     assert "nobody can tell whether it evicts keys" in done.err
     done = program("status", REDIS_URL=narrow.url)
     assert (done.code, "this user may not ask with INFO" in done.out) == (0, True), done
+
+
+# --- what is printed --------------------------------------------------------------------------
+
+MORE = [
+    *("\ud800", "\udcff\udcfe", "x" * 20_000, "\x1b[31m" * 500, "a\x1b]52;c;aGk=\x07b", "\x1bc"),
+    *("\u061c\u200e\u200f", "\u2060\ufeff\u034f", "Z\u0351\u036b\u0343", "\x1b[6n", "\r\x1b[K"),
+]
+TEXTS = [text.encode(errors="surrogatepass") for text in [*HOSTILE, *MORE]]
+LINES = [
+    *(
+        "status",
+        "status --cache cache",
+        "verify",
+        "--getErrors",
+        "--retryErrors",
+        "--getErrors take",
+    ),
+    *("leases", "lease demo --wait 0 -- true", "--cleanTemp", "--cleanTemp drop", "--reset --yes"),
+    *("--name new --messages 3", "--messages 9", "--json status", "--json verify", "--json leases"),
+]
+
+
+def poison(client: redis.Redis, texts: list[bytes]) -> None:
+    """Put texts wherever something may come from that is printed."""
+    keys = Keys("demo")
+    where = keys.prefix.encode()
+    client.hset(keys.job, "source", texts[0])
+    client.hset(keys.lease, mapping={b"owner": texts[0], b"token": 5, b"ttl": 9000, b"delay": 0})
+    client.pexpire(keys.lease, 9000)
+    for number, text in enumerate(texts, 1):
+        report = b'{"exception":"E","message":"m","traceback":"t","handler":"h"}'
+        record = b"%d\n1\n%s\n%d:1:%s" % (number, report, number, text)
+        client.hset(keys.errors, mapping={b"%d" % number: record, b"#%d" % number: b"%d" % number})
+        client.zadd(keys.handlers, {b"h" + text: 1, text: 1})
+        client.hset(where + b"temp:" + text, mapping={b"#": b"1-1/1", b"77": b"77:1:" + text})
+        client.hset(where + b"temp:stray" + text, mapping={b"78": b"78:1:" + text})
+        client.rpush(keys.queue, text)
+        client.rpush(keys.line, b"far %s/1 60000 0 0 1" % text.replace(b" ", b"_"))
+        client.sadd(keys.taken, text)
+    client.hset(keys.stats, "errors", len(texts))
+    client.hset(CacheKeys("cache").counters, "hits", texts[0])
+    client.hset("distlock:{\x1b[31m}:lease", "owner", "x")
+
+
+def harmless(shown: str) -> bool:
+    """Whether nothing in it steers a terminal, or shows text in another order."""
+    return re.sub(r"[\r\n]", "", shown).isprintable()
+
+
+@pytest.fixture
+def done_job(url: str, client: redis.Redis, program: Program) -> str:
+    """The URL of a server with a job that is done."""
+    assert program("--messages", "9", REDIS_URL=url).code == 0
+    return url
+
+
+@ONE_KIND
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[::-1], BYTES], ids=["text", "turned", "bytes"])
+def test_nothing_that_comes_from_the_server_reaches_a_pipe_as_it_is(
+    done_job: str, client: redis.Redis, program: Program, texts: list[bytes]
+) -> None:
+    assert len(TEXTS) > 45
+    for line in LINES:
+        poison(client, texts)
+        done = program(*line.split(), REDIS_URL=done_job)
+        assert harmless(done.out), line
+        assert harmless(done.err), line
+        assert "Traceback" not in done.err
+        assert done.code in (0, 1)
+
+
+@ONE_KIND
+@pytest.mark.parametrize("line", ["status", "verify", "leases", "--cleanTemp", "--getErrors take"])
+def test_nothing_that_comes_from_the_server_steers_a_terminal(
+    done_job: str, client: redis.Redis, line: str
+) -> None:
+    poison(client, TEXTS)
+    code, shown = on_terminal(*line.split(), REDIS_URL=done_job, TERM="dumb", COLUMNS="120")
+    assert harmless(shown), line
+    assert "Traceback" not in shown
+    assert code in (0, 1)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_error_of_the_server_is_shown_harmless(program: Program, terminal: bool) -> None:
+    evil = "-ERR \x1b[31m[/bold]\x1b]0;title\x07\u202e\x9b2J \x00"
+    with fake_server(HELLO=evil, INFO=evil) as url:
+        if terminal:
+            code, shown = on_terminal("status", REDIS_URL=url, TERM="dumb")
+        else:
+            code, _, shown = program("status", REDIS_URL=url)
+    assert code in (1, 3)
+    assert harmless(shown)
+    assert r"\x1b[31m[/bold]\x1b]0;title\x07\u202e" in shown
+
+
+@ONE_KIND
+def test_what_the_user_gave_is_shown_harmless(program: Program, url: str) -> None:
+    for text in [*HOSTILE, *MORE]:
+        given = text.replace("\x00", "")  # no argument can hold it
+        for words in (
+            ["--name", given, "status"],
+            ["lease", given, "--", "true"],
+            ["--handle", f"x{given}:y", "--messages", "1"],
+            ["--input", f"/nowhere/{given}"],
+            ["--url", f"redis://{given}:5/x"],
+            ["--password-file", f"/nowhere/{given}"],
+            ["lease", "t", "--", f"/nowhere/{given}"],
+            [f"--x{given}"],
+            ["--cache", given],
+        ):
+            done = program(*words, REDIS_URL=url)
+            assert done.code in (1, 2, 3, 127), words
+            assert harmless(done.err), words
+            assert len(done.err.splitlines()) == 1, done
+            assert done.out == "", words
+
+
+# --- sources ----------------------------------------------------------------------------------
+
+
+def test_no_source_evaluates_text_unpickles_or_sends_what_stops_a_server() -> None:
+    sources = sorted((ROOT / "distlock").rglob("*.py"))
+    sources += sorted((ROOT / "distlock").rglob("*.lua"))
+    assert len(sources) > 100
+    for path in sources:
+        comments = r"--.*" if path.suffix == ".lua" else r'#.*|"""(.|\n)*?"""'
+        code = re.sub(comments, "", path.read_text())
+        for word in (r"\beval\(", r"\bexec\(", r"\bcompile\(", r"loadstring", r"shell=True"):
+            own = path.name == "twins.py" and word == r"\beval\("  # Lease.eval runs Lua under it
+            assert own or not re.search(rf"(?<!re\.){word}", code), (path, word)
+        for word in (r"import pickle\b", r"\bmarshal\b", r"\bshelve\b", r"yaml"):
+            assert not re.search(word, code), (path, word)
+        for word in (r"['\"]KEYS['\"]", r"FLUSH(ALL|DB)", r"\.flush(all|db)\(", r"\.keys\(['\"]"):
+            assert not re.search(word, code), (path, word)
+
+
+HEAD = """\
+local may, place = redis.acl_check_cmd, KEYS[1]
+if may and not () then
+  for _, command in ipairs({}) do
+    if not may(command, place) then
+      return redis.error_reply("NOPERM this user has no permissions to run '" .. command .. "'")
+    end
+  end
+end
+"""
+
+
+def test_nothing_but_names_of_commands_is_ever_formatted_into_lua() -> None:
+    for name in scripts.names():
+        text = scripts.script(name).text
+        head = text.removesuffix(scripts._whole(name))
+        assert set(re.findall(r"'([A-Z]+)'", head)) == scripts.sent(name)
+        assert re.sub(r"may\('[A-Z]+', place\)( and )?|'[A-Z]+'(, )?", "", head) == HEAD
+    for path in (ROOT / "distlock").rglob("*.py"):
+        if path.name != "scripts.py":
+            assert "Script(" not in path.read_text(), path
+
+
+# --- TLS --------------------------------------------------------------------------------------
+
+
+def test_leases_and_caches_speak_tls_and_check_the_certificate(tls: Tls) -> None:
+    bare = f"rediss://localhost:{tls.port}"
+    good = f"{bare}?ssl_ca_certs={tls.authority}"
+    how: dict[str, Any] = {"expire": 5.0, "execution_limit": 10.0}
+    with Lease(good, "t") as lease:
+        assert lease.held
+        with pytest.raises(cli.DistlockError, match="certificate verify failed"):
+            Lease(bare, "u").acquire(timeout=0.1)
+    assert Cache(good, node_timeout=5).get("k", lambda: 1, **how) == 1
+    with pytest.raises(NodesUnreachable):
+        Cache(bare, node_timeout=5, on_outage="raise").get("k", lambda: 2, **how)
+
+    async def body() -> None:
+        async with AsyncLease(good, "v") as other:
+            assert other.held
+        assert await AsyncCache(good, node_timeout=5).get("k", lambda: 3, **how) == 1
+        with pytest.raises(ServerUnreachable):
+            await AsyncLease(bare, "u").acquire(timeout=0.3)
+        with pytest.raises(NodesUnreachable):
+            await AsyncCache(bare, node_timeout=5, on_outage="raise").get("k", lambda: 4, **how)
+
+    asyncio.run(body())
+    with redis.Redis.from_url(tls.server.url) as admin:
+        assert admin.exists("distlock:{u}:lease") == 0
+    gc.collect()  # nobody asks any more whether the node is back
+
+
+# --- evictions --------------------------------------------------------------------------------
+
+
+@ONE_KIND
+def test_a_server_that_evicts_keys_is_refused_unless_the_risk_is_taken(
+    url: str, client: redis.Redis, program: Program
+) -> None:
+    try:
+        for policy in ("allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random"):
+            client.config_set("maxmemory-policy", policy)
+            for line in ("--messages 5", "--reset --yes"):
+                done = program(*line.split(), REDIS_URL=url)
+                last = done.err.splitlines()[-1]
+                assert done.code == 1
+                assert f"the eviction policy {policy} may delete the lease and messages" in last
+                assert "CONFIG SET maxmemory-policy noeviction" in last
+                assert "--unsafe" in last
+            assert client.keys("distlock:{demo}*") == []
+        done = program("--unsafe", "--messages", "5", REDIS_URL=url)
+        assert (done.code, "--unsafe allows it" in done.err) == (0, True), done
+        assert program("status", REDIS_URL=url).code == 0
+        assert program("--unsafe", "status", REDIS_URL=url).code == 2
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
