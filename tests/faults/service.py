@@ -19,7 +19,7 @@ from tests.nodes import free_port
 from tests.tools import wait_until
 
 NAME = "svc"
-DOWN_AFTER = 500
+DOWN_AFTER = 1000
 """Milliseconds of silence after which a sentinel takes a server for dead."""
 PASSWORDS = {"servers": "of-the-servers", "sentinels": "of-the-sentinels"}
 
@@ -109,6 +109,11 @@ class Service:
         finally:
             sentinel.disconnect()
         return dict(zip(words[::2], words[1::2], strict=True))
+
+    def log(self) -> str:
+        """The end of what each sentinel has said."""
+        files = sorted(self._folder.glob("*.log"))
+        return "\n".join(line for file in files for line in file.read_text().splitlines()[-15:])
 
     def primary(self) -> int:
         """The port of the primary, as the first sentinel has it."""
