@@ -50,7 +50,6 @@ class Service:
         if locked:
             self.url = f"redis+sentinel://:{self._password}@{hosts}/{NAME}"
             self.url += f"?sentinel_password={self._asked}"
-        wait_until(self.is_whole, 30)
 
     def _server(self, port: int, primary: int) -> Server:
         options = ["--port", str(port), "--repl-diskless-sync-delay", "0"]
@@ -173,6 +172,7 @@ def service(kind: str, locked: bool = False) -> Iterator[Service]:
     """A service, ready; see Service."""
     made = Service(kind, locked)
     try:
+        wait_until(made.is_whole, 90)
         yield made
     finally:
         made.close()
