@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,9 +26,14 @@ NAMES = ["n0", "n1", "n2"]
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A TCP port that nobody listens on.
+
+    Neither it nor the one that is 10,000 above, a Cluster's, is one that connections are given.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 async def close(client: Any) -> None:

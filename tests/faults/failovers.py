@@ -92,7 +92,11 @@ def _fail(servers: Service, primary: int, how: str) -> None:
 
 def _follow(told: Failover, servers: Service, primary: int, load: Copies, ticks: Ticks) -> None:
     began = time.monotonic()
-    now = wait_until(lambda: servers.successor(primary), TILT)
+    try:
+        now = wait_until(lambda: servers.successor(primary), TILT)
+    except AssertionError:
+        told.wrong.append(f"the sentinels did nothing:\n{servers.log()}")
+        return
     with servers.client(now) as client:
         wait_until(ticks.stopped)
         told.forgotten = ticks.forgotten(client)

@@ -19,7 +19,7 @@ from tests.nodes import free_port
 from tests.tools import wait_until
 
 NAME = "svc"
-DOWN_AFTER = 500
+DOWN_AFTER = 1000
 """Milliseconds of silence after which a sentinel takes a server for dead."""
 PASSWORDS = {"servers": "of-the-servers", "sentinels": "of-the-sentinels"}
 
@@ -50,7 +50,6 @@ class Service:
         if locked:
             self.url = f"redis+sentinel://:{self._password}@{hosts}/{NAME}"
             self.url += f"?sentinel_password={self._asked}"
-        wait_until(self.is_whole, 30)
 
     def _server(self, port: int, primary: int) -> Server:
         options = ["--port", str(port), "--repl-diskless-sync-delay", "0"]
@@ -110,6 +109,11 @@ class Service:
             sentinel.disconnect()
         return dict(zip(words[::2], words[1::2], strict=True))
 
+    def log(self) -> str:
+        """The end of what each sentinel has said."""
+        files = sorted(self._folder.glob("*.log"))
+        return "\n".join(line for file in files for line in file.read_text().splitlines()[-15:])
+
     def primary(self) -> int:
         """The port of the primary, as the first sentinel has it."""
         return int(self._state(self._ports[0])["port"])
@@ -168,6 +172,7 @@ def service(kind: str, locked: bool = False) -> Iterator[Service]:
     """A service, ready; see Service."""
     made = Service(kind, locked)
     try:
+        wait_until(made.is_whole, 90)
         yield made
     finally:
         made.close()

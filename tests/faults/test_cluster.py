@@ -16,6 +16,7 @@ from distlock import AsyncCache, AsyncLease, Cache, Lease
 from distlock.keys import Keys
 from tests.conftest import Done, Server
 from tests.faults.clusters import kill, made, move, name_in, reshard
+from tests.leases import until
 from tests.nodes import Cluster, free_port
 
 Program = Callable[..., Done]
@@ -93,13 +94,13 @@ def test_a_held_lease_is_renewed_and_writes_under_it_go_on_while_its_slot_moves(
     async def body() -> None:
         lease = (Lease if face == "sync" else AsyncLease)(cluster.url, name, ttl=3)
         assert await done(lease.acquire())
-        token = lease.token
+        token, began = lease.token, lease.deadline
+        await until(lambda: lease.deadline > began)  # whoever renews it is connected, too
         assert move(cluster, slot)
-        until, moved = lease.deadline, time.monotonic()
+        moved = time.monotonic()
         assert await done(lease.execute("SET", f"{{{name}}}:x", "1")) == b"OK"
-        while lease.deadline <= max(until, moved + 3):  # until it is renewed where it is now
-            assert lease.held
-            await asyncio.sleep(0.05)
+        await until(lambda: lease.deadline > moved + 3)  # it is renewed where it is now
+        assert lease.held
         assert cluster.clients[1].hget(Keys(name).lease, "token") == str(token).encode()
         assert await done(lease.release())
 
