@@ -7,7 +7,8 @@ Rules:
   renames it, only if the hand is the one the handler means; so whoever was given up for dead
   cannot store.
 - A name that begins with the number just sent is this handler's own lost answer: the exchange was
-  done, and its second arrival is answered with what the first one claimed.
+  done, and its second arrival is answered with what the first one claimed. A goodbye leaves no
+  name: sent twice within the handler's life it was done, for nobody else may take the hand then.
 - A handler with nothing to do stands in line for the bell and waits; the answer to `rest` says how
   long nothing can happen. It wakes by itself after that, so a lost wake-up costs a second at most.
 - A handler is alive for `handler_ttl` after each exchange, rest or beat. After that anybody may
@@ -206,10 +207,13 @@ class HandlerCore:
             keys = [*keys, self._all.store(bucket)]
             args.append(len(pairs))
             args += pairs
+        resent = self._io.resent
         self._hand, left, dead, queue, messages = await self._io.call(EXCHANGE, keys, args)
+        alive = time.monotonic() - self._contact < self.job.handler_ttl
         self._contact, self._looked = began, began if look else self._looked
         self.joined = bool(self._hand) and want > 0
-        if not self._hand:
+        # a goodbye that was sent twice finds no hand: the first one settled it, for nobody else may
+        if not self._hand and not (want == 0 and alive and self._io.resent > resent):
             return None
         return Hand(messages, left / 1000 if left >= 0 else None, dead.decode(), queue)
 
@@ -245,10 +249,10 @@ class HandlerCore:
         keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])
         said = f"handler {handler} died with this message in its hand"
         died = {"exception": "HandlerDied", "message": said, "traceback": "", "handler": handler}
-        deadline = await self._io.command("ZSCORE", self._all.handlers, handler)
-        if deadline is None:
+        if (deadline := await self._io.command("ZSCORE", self._all.handlers, handler)) is None:
             return -1
-        args = (handler, self.job.attempts, json.dumps(died), int(drop), int(float(deadline)))
+        request, end = secrets.token_hex(8), int(float(deadline))
+        args = (handler, self.job.attempts, json.dumps(died), int(drop), request, end)
         return int(await self._io.call(RECLAIM, [self._all.temp(handler), *keys], args))
 
 

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -149,8 +150,9 @@ class RecordsCore:
         return int(await self._io.call(TAKE, self._keys.pick(["errors", "taken"]), orders))
 
     async def _retry(self, first: int, last: int) -> tuple[int, int]:
-        keys = self._keys.pick(["errors", "queue", "bell"])
-        following, count = await self._io.call(RETRY, keys, (first, last))
+        keys = self._keys.pick(["errors", "queue", "bell", "stats"])
+        args = (first, last, secrets.token_hex(8))
+        following, count = await self._io.call(RETRY, keys, args)
         return following, count
 
 

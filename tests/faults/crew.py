@@ -18,6 +18,8 @@ import redis
 
 from tests.conftest import ROOT, Server
 
+ANSWER = 30
+"""Seconds for an answer: a machine that stands still for some seconds is another fault."""
 INJECTOR = ROOT / "tests" / "faults" / "injector"
 
 
@@ -55,7 +57,7 @@ class Worker:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._server = Server(kind)
-        self.url = self._server.url
+        self.url = f"{self._server.url}?socket_timeout={ANSWER}&socket_connect_timeout={ANSWER}"
         self.client = redis.Redis.from_url(self.url)
         self.folder = Path(tempfile.mkdtemp(prefix="dl-", dir="/tmp"))
         path = os.pathsep.join((str(INJECTOR), str(ROOT)))

@@ -18,6 +18,8 @@ from distlock.errors import LeaseLost, ServerUnreachable
 from tests.caches import Caches, get
 from tests.leases import Faces
 
+TTL = 30.0
+"""Seconds for everything: a machine that stands still for some seconds is another fault."""
 WRITES = "{t}:writes"
 """The list to which a lease's owner writes its token."""
 
@@ -49,31 +51,26 @@ def fourth_fails_thirteenth_ends(message: Message) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def takes_long(message: Message) -> None:
-    """Takes longer than a third of a short lease."""
-    time.sleep(0.25)
-
-
 # --- a lease --------------------------------------------------------------------------------------
 
 
 async def lease_alone(face: str, url: str) -> None:
     """Acquire, write, renew and release."""
-    lease = Faces(face, url).lease()
+    lease = Faces(face, url).lease(ttl=TTL)
     assert await lease.acquire()
     await _hold(lease)
 
 
 async def lease_from(face: str, url: str) -> None:
     """The same, after standing in line."""
-    lease = Faces(face, url).lease()
+    lease = Faces(face, url).lease(ttl=TTL)
     assert await lease.acquire(timeout=20)
     await _hold(lease)
 
 
 async def lease_to(face: str, url: str, waits: str) -> None:
     """The same, and release only when somebody waits for it, as the file `waits` says."""
-    lease = Faces(face, url).lease()
+    lease = Faces(face, url).lease(ttl=TTL)
     assert await lease.acquire()
     while not os.path.exists(waits):  # a question to the server would be one more request
         await asyncio.sleep(0.002)
@@ -82,7 +79,7 @@ async def lease_to(face: str, url: str, waits: str) -> None:
 
 async def lease_again(face: str, url: str) -> None:
     """Acquire and release twice, by one object."""
-    lease = Faces(face, url).lease()
+    lease = Faces(face, url).lease(ttl=TTL)
     for _ in range(2):
         assert await lease.acquire(blocking=False)
         say("token", lease.token)
@@ -131,7 +128,7 @@ async def cache_get(face: str, url: str) -> None:
     async def coroutine() -> str:
         return getter()
 
-    cache = Caches(face, url).cache(node_timeout=5.0)  # a busy machine is no dead node
+    cache = Caches(face, url).cache(ttl=TTL, node_timeout=TTL)
     function = coroutine if face == "async" else getter
     for _ in range(2):
         say("got", await get(cache, "k", function))

@@ -30,6 +30,8 @@ from tests.tools import Pipe, partition, settle, wait_until
 KEYS = Keys("test")
 LEASE = Keys("t")
 FACES = ("sync", "async")
+COPY = ("--ttl", str(programs.TTL))
+"""The options of a copy."""
 BODIES = list(islice(RandomSource(0).bodies(1), programs.LAST))
 
 
@@ -103,7 +105,7 @@ class Application(Run):
     """
 
     messages = 6
-    after: Sequence[Sequence[str]] = ([],)
+    after: Sequence[Sequence[str]] = (COPY,)
 
     def __init__(self, worker: Worker, fault: str) -> None:
         super().__init__(worker, fault)
@@ -123,7 +125,8 @@ class Application(Run):
 
     def begin(self, attempts: int = 2) -> Pipe:
         """A pipeline with all messages generated and nobody at work."""
-        pipe = Pipe(self.io, messages=self.messages, attempts=attempts)
+        ttl = programs.TTL
+        pipe = Pipe(self.io, self.messages, attempts=attempts, ttl=ttl, handler_ttl=ttl)
         pipe.generator.publish(1, [self.body(id) for id in range(1, self.messages + 1)])
         pipe.lease.release()
         return pipe
@@ -140,12 +143,18 @@ class Application(Run):
         pipe.die(name)
 
     def look(self, end: End) -> None:
-        partition(self.client, KEYS)
+        found = partition(self.client, KEYS)
+        if self.lost:
+            assert "given up for dead" not in end.errors, end.errors
+            self.check_said(end, found)
         token = int(self.client.get(KEYS.token) or 0)
         assert token >= self.token, "the token went back"
         held = self.client.hget(KEYS.lease, "token")
         assert held is None or int(held) == token, "the lease is not under the last token"
         self.token = token
+
+    def check_said(self, end: End, found: dict[str, list[int]]) -> None:
+        """What the program told its user, although an answer was lost."""
 
     def recover(self, end: End) -> None:
         for command in self.after:
@@ -201,7 +210,7 @@ class Generator(Application):
 
     name = "generator"
     messages = 10
-    source = ("--generate", "tests.work_for_tests:ten")
+    source = ("--generate", "tests.work_for_tests:ten", "--handler-ttl", str(programs.TTL), *COPY)
     after = (source,)
 
     def command(self) -> list[str]:
@@ -209,6 +218,10 @@ class Generator(Application):
 
     def body(self, id: int) -> bytes:
         return b"body %d" % id
+
+    def check_said(self, end: End, found: dict[str, list[int]]) -> None:
+        wanted = "done: 10 messages, 10 stored, 0 errors; this copy generated 10 and stored 10 "
+        same("it said", end.said[: len(wanted)], wanted)
 
 
 class Handler(Application):
@@ -226,7 +239,13 @@ class Handler(Application):
         self.client.zadd(KEYS.later, dict.fromkeys(self.client.zrange(KEYS.later, 0, -1), 1))
 
     def command(self) -> list[str]:
-        return ["--handle", "tests.faults.programs:fourth_fails_thirteenth_ends"]
+        return ["--handle", "tests.faults.programs:fourth_fails_thirteenth_ends", *COPY]
+
+    def check_said(self, end: End, found: dict[str, list[int]]) -> None:
+        if "others take over what I held" in end.errors:
+            return  # told to end, it does not ask again for an answer that is lost just then
+        wanted = f"stopped: this copy generated 0 and stored {len(found['store']) - 3} messages"
+        same("it said", end.said[: len(wanted)], wanted)
 
     def check_places(self, found: dict[str, list[int]]) -> None:
         errors = found["errors"]
@@ -241,8 +260,9 @@ class CleanTemp(Application):
     """`--cleanTemp`, with two dead handlers."""
 
     name = "cleanTemp"
+    place = "queue"
     mode: Sequence[str] = ("--cleanTemp",)
-    after = (mode, [])
+    after = (mode, COPY)
 
     def prepare(self) -> None:
         pipe = self.begin()
@@ -252,13 +272,18 @@ class CleanTemp(Application):
     def command(self) -> list[str]:
         return list(self.mode)
 
+    def check_said(self, end: End, found: dict[str, list[int]]) -> None:
+        wanted = f"4 messages of 2 dead handlers: to the {self.place}"
+        same("it said at last", end.said.splitlines()[-1:], [wanted])
+
 
 class CleanTempDrop(CleanTemp):
     """`--cleanTemp drop`: to the errors."""
 
     name = "cleanTemp-drop"
+    place = "errors"
     mode = ("--cleanTemp", "drop")
-    after = (mode, [])
+    after = (mode, COPY)
 
     def check_places(self, found: dict[str, list[int]]) -> None:
         same("the errors", sorted(found["errors"]), [1, 2, 3, 4])
@@ -270,7 +295,7 @@ class RetryErrors(Application):
 
     name = "retryErrors"
     mode: Sequence[str] = ("--retryErrors",)
-    after = (mode, [])
+    after = (mode, COPY)
 
     def prepare(self) -> None:
         pipe = self.begin(attempts=1)
@@ -281,25 +306,29 @@ class RetryErrors(Application):
     def command(self) -> list[str]:
         return list(self.mode)
 
+    def check_said(self, end: End, found: dict[str, list[int]]) -> None:
+        same("it said", end.said, "3 errors are back in the queue\n")
+
 
 class TakeErrors(RetryErrors):
     """`--getErrors take`: each error is printed before it is removed."""
 
     name = "getErrors-take"
     mode = ("--getErrors", "take")
-    after = (mode, [])
+    after = (mode, COPY)
 
     def printed(self, end: End) -> set[int]:
         """The ids of the errors that stand there whole."""
         whole = end.said[: end.said.rfind("\n") + 1]
         return {json.loads(line)["id"] for line in whole.splitlines()}
 
+    def check_said(self, end: End, found: dict[str, list[int]]) -> None:
+        same("the errors that are taken", sorted(found["taken"]), [2, 4, 6])
+
     def look(self, end: End) -> None:
         super().look(end)
         taken = set(partition(self.client, KEYS)["taken"])
         assert taken <= self.printed(end), f"taken and never printed: {taken - self.printed(end)}"
-        if self.lost:
-            same("the errors that are taken", taken, {2, 4, 6})
 
     def check_places(self, found: dict[str, list[int]]) -> None:
         same("the errors that are taken", sorted(found["taken"]), [2, 4, 6])
@@ -327,7 +356,7 @@ class OfLease(Run):
 
     def lease(self, who: str) -> Lease:
         """A lease of another process."""
-        return Lease(self.client, "t", ttl=30, who=who)
+        return Lease(self.client, "t", ttl=programs.TTL, who=who)
 
     def look(self, end: End) -> None:
         if self.lost:
@@ -497,7 +526,8 @@ class OfCache(Run):
 
     def get(self, getter: Callable[[], Any]) -> Any:
         """What another process gets."""
-        return Cache(self.client).get("k", getter, expire=60, execution_limit=15)
+        cache = Cache(self.client, ttl=programs.TTL, node_timeout=programs.TTL)
+        return cache.get("k", getter, expire=60, execution_limit=2 * programs.TTL)
 
     def look(self, end: End) -> None:
         value, flight = self.client.mget(self.places[:2])

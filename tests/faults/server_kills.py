@@ -132,8 +132,8 @@ def _all_work(status: Status, messages: int) -> bool:
 
 def _runs(copies: list[subprocess.Popen[str]]) -> bool:
     """True; fails when a copy has ended otherwise than it should."""
-    codes = [copy.poll() or 0 for copy in copies]
-    assert not any(codes), f"copies ended with {codes}"
+    for copy in copies:
+        assert not copy.poll(), f"a copy ended with {copy.returncode}: {copy.communicate()[1]}"
     return True
 
 

@@ -1,6 +1,9 @@
 """Every request of every run is broken, once before it, in it, after it, and with its answer lost.
 
-`python -m tests.faults.crash_points` does the same and prints a table; see there and runs.py.
+`python -m tests.faults.crash_points` does it with each kind of server and prints a table; see there
+and runs.py. Here time is dear: on Redis only the two faults after which the server knows more than
+its client does. (To be killed before a request is, for the server, to be killed after the one
+before it.)
 """
 
 from __future__ import annotations
@@ -38,10 +41,11 @@ def workers(request: pytest.FixtureRequest) -> Iterator[Sequence[Worker]]:
 def test_every_promise_holds_whichever_request_is_broken_in_whatever_way(
     workers: Sequence[Worker], run: str
 ) -> None:
-    result = try_points(workers, RUNS[run], [], FAULTS)
+    faults = FAULTS if workers[0].kind == "valkey" else ("after", "lost")
+    result = try_points(workers, RUNS[run], [], faults)
     print(result.line())
     assert not result.violations, "\n".join(result.violations)
-    assert result.points >= 28  # seven requests: fewer would mean that nothing was broken
+    assert result.points >= 7 * len(faults)  # no run has fewer requests
     assert result.missed <= result.points / 20
 
 
