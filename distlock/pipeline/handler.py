@@ -230,11 +230,10 @@ class HandlerCore:
         keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])
         said = f"handler {handler} died with this message in its hand"
         died = {"exception": "HandlerDied", "message": said, "traceback": "", "handler": handler}
-        deadline = await self._io.command("ZSCORE", self._all.handlers, handler)
-        if deadline is None:
+        if (deadline := await self._io.command("ZSCORE", self._all.handlers, handler)) is None:
             return -1
-        request = (secrets.token_hex(8), int(float(deadline)))
-        args = (handler, self.job.attempts, json.dumps(died), int(drop), *request)
+        request, end = secrets.token_hex(8), int(float(deadline))
+        args = (handler, self.job.attempts, json.dumps(died), int(drop), request, end)
         return int(await self._io.call(RECLAIM, [self._all.temp(handler), *keys], args))
 
 
