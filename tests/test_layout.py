@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 LAYERS = [
     {"errors", "message", "text", "ring", "glyphs", "logs"},
-    {"keys", "checks", "kinds"},
+    {"keys", "checks"},
     {"scripts", "server"},
     {"io"},
     {"connect"},
