@@ -22,7 +22,6 @@ from . import __version__, modes
 from .cli_cache import cache
 from .cli_watch import doctor, top
 from .errors import DistlockError, UsageError
-from .kinds import Number
 from .options import (
     CACHES,
     CONNECTION,
@@ -32,6 +31,7 @@ from .options import (
     RUN,
     SERVER,
     Connection,
+    Number,
     given,
     names_of,
     options,

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from .errors import UsageError
-from .kinds import Number
-from .options import OUTPUT, Connection, options
+from .options import OUTPUT, Connection, Number, options
 
 LARGEST = 200_000
 """The number whose factorial still takes about half a second: a getter's work is imitated."""

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,6 @@ from click.core import ParameterSource
 
 from .errors import UsageError
 from .keys import Keys
-from .kinds import Mode, Number, Size
 from .password import from_file
 
 if TYPE_CHECKING:
@@ -29,6 +29,62 @@ PROGRAM = os.path.basename(sys.argv[0]) or "distlock"
 if PROGRAM == "__main__.py":
     PROGRAM = "python -m distlock"
 F = TypeVar("F", bound=Callable[..., Any])
+DAY = 86_400.0
+
+
+class Number(click.ParamType[float]):
+    """A number from `least` to `most`, by default a time in seconds; fractions allowed."""
+
+    name = "seconds"
+
+    def __init__(self, least: float = 0.0, most: float = DAY) -> None:
+        self.least = least
+        self.most = most
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number, or a usage error."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not self.least <= number <= self.most:  # false for NaN, too
+            text = f"{str(value)[:40]!r} is not a number from {self.least:g} to {self.most:g}"
+            raise click.BadParameter(text, ctx, param)
+        return number
+
+
+class Size(click.IntRange):
+    """A number of bytes."""
+
+    name = "bytes"
+
+
+class Mode(click.ParamType[str]):
+    """The optional value of a mode: never the name of a subcommand."""
+
+    name = "how"
+
+    def __init__(self, *values: str) -> None:
+        self.values = values
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What the help shows."""
+        return "[" + "|".join(self.values) + "]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """One of the values; `yes` and `true` mean the first."""
+        word = str(value).lower()
+        if word in ("yes", "true"):
+            return self.values[0]
+        if word in self.values:
+            return word
+        if ctx and isinstance(ctx.command, click.Group) and value in ctx.command.commands:
+            text = f"it and {value!r} are two things to do: do one after the other"
+        else:
+            text = f"{str(value)[:40]!r} is none of: {', '.join(self.values)}"
+        raise click.BadParameter(text, ctx, param)
 
 
 OUTPUT = [

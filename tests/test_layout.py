@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 LAYERS = [
     {"errors", "message", "text", "ring", "glyphs", "logs"},
-    {"keys", "checks", "kinds", "password"},
+    {"keys", "checks", "password"},
     {"scripts", "server"},
     {"io"},
     {"topology"},

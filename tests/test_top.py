@@ -278,7 +278,7 @@ def test_in_a_pipe_an_object_a_second_says_what_happens_until_nobody_reads(start
     server = Server("valkey", "--appendonly", "yes")
     try:
         with redis.Redis.from_url(server.url) as client:
-            pipe = Pipe(SyncIO(client, patience=0))
+            pipe = Pipe(SyncIO(client, patience=0), ttl=300.0, handler_ttl=300.0)
             process = start("top", "--json", "--name", "test", REDIS_URL=server.url)
             first = until(process, lambda said: said["away"] is None)
             pipe.handler("b")
@@ -296,7 +296,7 @@ def test_in_a_pipe_an_object_a_second_says_what_happens_until_nobody_reads(start
         server.close()
     assert process.stdout
     process.stdout.close()
-    assert process.wait(10) == 1
+    assert process.wait(30) == 1
     assert process.stderr
     assert process.stderr.read() == ""
 
