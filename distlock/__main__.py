@@ -1,5 +1,18 @@
-"""`python -m distlock` is the program."""
+"""`python -m distlock` is the program. What is missing to start it is said in one line."""
 
-from .cli import main
+import sys
 
-main()
+
+def start() -> None:
+    """Run the program."""
+    try:
+        from .cli import main
+    except ModuleNotFoundError as error:
+        from .errors import not_installed
+
+        sys.exit("distlock: " + not_installed(error))
+    main()
+
+
+if __name__ == "__main__":
+    start()

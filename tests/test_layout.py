@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "message", "text", "ring"},
-    {"keys", "checks"},
+    {"errors", "message", "text", "ring", "progress"},
+    {"keys", "checks", "helping"},
+    {"values"},
     {"scripts", "server"},
     {"io"},
     {"connect"},
@@ -26,7 +27,7 @@ LAYERS = [
     {"view"},
     {"picture"},
     {"options", "demo"},
-    {"modes", "cli_cache"},
+    {"modes", "cli_cache", "cli_server"},
     {"cli"},
     {"__main__"},
 ]
