@@ -109,10 +109,8 @@ def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[P
     place = connection.place()
     try:
         kind = check(place.url, connection.keys)
-        if view:
-            view.say("server", place.line(kind, PROGRAM))
-        elif place.started:
-            View(connection.as_json).say("server", place.line(kind, PROGRAM))
+        if view or place.started:
+            (view or View(connection.as_json)).say("server", place.line(kind, PROGRAM))
         with connect(place.url) as client:
             yield place, SyncIO(client, patience=2.0)
     except (RedisError, DistlockError) as error:

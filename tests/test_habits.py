@@ -64,6 +64,15 @@ COMPLETED = [
 ]
 
 
+LOADING = {
+    kind: line.replace("\\|", "|")
+    for kind, line in re.findall(
+        r"^\| (bash|zsh|fish) \| `(.*)` in `", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+}
+"""The line that the README has for each shell."""
+
+
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
 def test_a_shell_that_asks_is_told_what_may_follow(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -82,7 +91,7 @@ def test_a_shell_that_asks_is_told_what_may_follow(
 def test_bash_completes_options_commands_and_files(
     shell: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    load = 'eval "$(_DISTLOCK_COMPLETE=bash_source distlock)"'
+    load = LOADING["bash"]
     load += '; compopt() { echo "$2"; }'  # what bash does by itself then: complete files
     press = "COMPREPLY=(); COMP_WORDS=($1) COMP_CWORD=$2; _distlock_completion distlock"
     press += '; echo "${COMPREPLY[@]}"'
@@ -96,7 +105,8 @@ def test_bash_completes_options_commands_and_files(
 def test_the_other_shells_are_given_their_scripts(
     kind: str, shell: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    said = shell("distlock", _DISTLOCK_COMPLETE=f"{kind}_source")
+    line = LOADING[kind].removeprefix('eval "$(').removesuffix(')"').removesuffix(" | source")
+    said = shell(line)
     assert said.returncode == 0
     assert f"_DISTLOCK_COMPLETE={kind}_complete" in said.stdout
 
