@@ -1,6 +1,6 @@
 """Start one copy of the application: `python app_start.py -h` says what it can do."""
 
-from distlock.cli import main
+from distlock.__main__ import start
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from functools import partial
 from io import TextIOWrapper
 from typing import Any
 
@@ -20,24 +21,30 @@ import click
 
 from . import __version__, modes
 from .cli_cache import cache
+from .cli_server import server
 from .cli_watch import doctor, top
-from .errors import DistlockError, UsageError
+from .errors import DistlockError, UsageError, not_installed
+from .helping import Group, Option, naming_variables
 from .options import (
     CACHES,
     CONNECTION,
     MODES,
-    OUTPUT,
     PROGRAM,
     RUN,
     SERVER,
+    SOURCES,
     Connection,
-    Number,
     given,
     names_of,
     options,
+    printing,
+    settled,
 )
+from .progress import Progress
 from .text import harmless, mask
+from .values import Number
 
+leasing = partial(click.option, cls=Option, group="The lease", setting="DISTLOCK_LEASE")
 LONGEST = 1000
 """Characters of an error's line: what the user gave may be longer."""
 HELP = """One copy of the application: the first copy generates messages, all others handle them.
@@ -55,6 +62,7 @@ Examples:
 
 
 @click.group(
+    cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help=HELP,
@@ -87,17 +95,25 @@ def cli(ctx: click.Context, /, **said: Any) -> None:
     elif said["clean_temp"]:
         modes.clean_temp(connection, drop=said["clean_temp"] == "drop")
     else:
-        sys.exit(modes.run_copy(connection, mine, said))
+        mine = settled(ctx)
+        with naming_variables(ctx):
+            sys.exit(modes.run_copy(connection, mine, said | dict.fromkeys(SOURCES - mine.keys())))
 
 
 # --- subcommands -----------------------------------------------------------------------------
 
 
-@cli.command()
+@cli.command(short_help="Prove that no message is lost.")
 @options(CONNECTION)
 @click.pass_context
 def verify(ctx: click.Context, /, **said: Any) -> None:
-    """Prove that no message is lost and none is stored twice; exit 1 if one is."""
+    """Prove that no message is lost and none is stored twice; exit 1 if one is.
+
+    \b
+    Examples:
+      app_start.py verify
+      app_start.py verify --name shop --json | jq .places
+    """
     from dataclasses import asdict
 
     from .opening import opened
@@ -105,8 +121,8 @@ def verify(ctx: click.Context, /, **said: Any) -> None:
     from .view import result, verdict_lines
 
     connection = Connection(ctx, dict(os.environ))
-    with opened(connection) as (_, io):
-        verdict = Verifier(io, connection.keys).verify()
+    with opened(connection) as (_, io), Progress("verifying") as progress:
+        verdict = Verifier(io, connection.keys).verify(progress)
     text = "\n".join(verdict_lines(verdict))
     if connection.as_json:
         result(asdict(verdict) | {"good": verdict.good}, text, True)
@@ -115,21 +131,33 @@ def verify(ctx: click.Context, /, **said: Any) -> None:
     sys.exit(0 if verdict.good else 1)
 
 
-@cli.command()
+@cli.command(short_help="Show what stands where, and warnings.")
 @options([*CONNECTION, CACHES])
 @click.pass_context
 def status(ctx: click.Context, /, caches: tuple[str, ...], **said: Any) -> None:
-    """Show roles, lease, queue, store, errors, rates, counters of caches, and warnings."""
+    """Show roles, lease, queue, store, errors, rates, counters of caches, and warnings.
+
+    \b
+    Examples:
+      app_start.py status
+      app_start.py status --json | jq .stored_per_second
+    """
     modes.show_status(Connection(ctx, dict(os.environ)), caches)
 
 
-@cli.command()
+@cli.command(short_help="See it all happen, no server needed.")
 @options(CONNECTION)
 @click.option("--messages", type=click.IntRange(1, 10**8), metavar="K", default=1_000_000)
-@click.option("--plot", metavar="FILE", help="Draw what happened, as FILE.png or FILE.svg.")
+@printing("--plot", metavar="FILE", help="Draw what happened, as FILE.png or FILE.svg.")
 @click.pass_context
 def demo(ctx: click.Context, /, messages: int, plot: str | None, **said: Any) -> None:
-    """See it all: four copies, two killed, the server killed once, nothing lost."""
+    """See it all: four copies, two killed, the server killed once, nothing lost.
+
+    \b
+    Examples:
+      app_start.py demo
+      app_start.py demo --messages 2000
+    """
     from .demo.pipeline import show
 
     connection = Connection(ctx, {})  # REDIS_URL names a server for the other commands
@@ -137,78 +165,30 @@ def demo(ctx: click.Context, /, messages: int, plot: str | None, **said: Any) ->
     sys.exit(show(messages, connection.as_json, plot))
 
 
-@cli.group()
-@options(OUTPUT)
-@click.pass_context
-def server(ctx: click.Context, /, **said: Any) -> None:
-    """The embedded server: start, stop or show it."""
-    Connection(ctx, {}).refuse_server("server is about the embedded server")
-
-
-@server.command("start")
-@options(OUTPUT)
-@click.pass_context
-def server_start(ctx: click.Context, /, **said: Any) -> None:
-    """Start the embedded server, if it does not run."""
-    from .server import Embedded, home
-    from .view import result
-
-    embedded = Embedded(home())
-    started = embedded.start()
-    numbers = {"started": started, "pid": embedded.pid(), "url": embedded.url}
-    how = "started" if started else "runs already"
-    text = f"embedded server {how}: process {numbers['pid']}, {embedded.url}"
-    result(numbers, text, Connection(ctx, {}).as_json)
-
-
-@server.command("stop")
-@options(OUTPUT)
-@click.pass_context
-def server_stop(ctx: click.Context, /, **said: Any) -> None:
-    """Stop the embedded server; its data stays for the next start."""
-    from .server import Embedded, home
-    from .view import result
-
-    stopped = Embedded(home()).stop()
-    text = "embedded server stopped; its data stays" if stopped else "no embedded server runs"
-    result({"stopped": stopped}, text, Connection(ctx, {}).as_json)
-
-
-@server.command("status")
-@options(OUTPUT)
-@click.pass_context
-def server_status(ctx: click.Context, /, **said: Any) -> None:
-    """Say whether the embedded server runs, and where."""
-    from .server import Embedded, home
-    from .view import result
-
-    embedded = Embedded(home())
-    pid = embedded.pid()
-    numbers = {"alive": pid is not None, "pid": pid, "folder": str(embedded.folder)}
-    text = f"embedded server runs: process {pid}, {embedded.url}"
-    if pid is None:
-        text = f"no embedded server runs; its folder is {embedded.folder}"
-    result(numbers | {"url": embedded.url}, text, Connection(ctx, {}).as_json)
-
-
-@cli.command("leases")
+@cli.command("leases", short_help="List all leases of a server.")
 @options(SERVER)
 @click.pass_context
 def list_leases(ctx: click.Context, /, **said: Any) -> None:
-    """List all leases of a server: who holds them, and how many wait."""
+    """List all leases of a server: who holds them, and how many wait.
+
+    \b
+    Examples:
+      app_start.py leases
+      app_start.py leases --json | jq -r .name
+    """
     modes.list_leases(Connection(ctx, dict(os.environ), lease="all"))
 
 
-@cli.command("lease")
+@cli.command("lease", short_help="Run a command on one of many machines.")
 @options(SERVER)
-@click.option(
+@leasing(
     "--ttl",
     type=Number(0.1),
     default=10.0,
     show_default=True,
     help="Seconds after which another machine may go on when this one dies.",
 )
-@click.option(
+@leasing(
     "--wait",
     type=Number(),
     help="Seconds to wait for it; 0 tries once.  [default: for ever]",
@@ -232,13 +212,13 @@ def lease_command(
 
     \b
     Example, in the crontab of many machines:
-      distlock lease backup --wait 0 -- /usr/local/bin/backup --all
+      app_start.py lease backup --wait 0 -- /usr/local/bin/backup --all
     """
     connection = Connection(ctx, dict(os.environ), lease=lease_name)
     sys.exit(modes.run_command(connection, command, ttl, wait))
 
 
-for command in (cache, doctor, top):
+for command in (cache, doctor, server, top):
     cli.add_command(command)
 
 
@@ -270,6 +250,8 @@ def main() -> None:
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         fail(f"{error}: mend that and start again; nothing is lost", 1, debug)
+    except ModuleNotFoundError as error:
+        fail(not_installed(error), 1, debug)
     except Exception as error:
         what = f"unexpected {type(error).__name__}: {error}"
         fail(f"{what}: --debug shows where; please report it", 1, debug)

@@ -3,60 +3,69 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import click
 
 from .errors import UsageError
-from .options import OUTPUT, Connection, Number, options
+from .helping import Group, Option
+from .options import OUTPUT, Connection, options
+from .values import Number
 
 LARGEST = 200_000
 """The number whose factorial still takes about half a second: a getter's work is imitated."""
+planning = partial(click.option, cls=Option, group="What is shown")
 PLAN = [
-    click.option(
+    planning(
         "--nodes", type=click.IntRange(2, 16), metavar="N", default=3, show_default=True,
         help="Embedded servers.",
     ),
-    click.option(
+    planning(
         "--workers", type=click.IntRange(2, 50), metavar="N", default=10, show_default=True,
         help="Processes that ask for values.",
     ),
-    click.option(
+    planning(
         "--first", type=click.IntRange(0, LARGEST), metavar="NUMBER", default=100_000,
         show_default=True, help="The first number whose factorial is asked for.",
     ),
-    click.option(
+    planning(
         "--count", type=click.IntRange(1, 100), metavar="N", default=11, show_default=True,
         help="How many numbers.",
     ),
-    click.option(
+    planning(
         "--expire", type=Number(0.5), default=10.0, show_default=True,
         help="Seconds for which a value is kept.",
     ),
-    click.option(
+    planning(
         "--execution-limit", type=Number(1), default=60.0, show_default=True,
         help="Seconds that a call takes at most.",
     ),
-    click.option(
+    planning(
         "--work", type=Number(), default=1.0, show_default=True,
         help="Seconds that a computation takes on top.",
     ),
-    click.option(
+    planning(
         "--windows", type=click.IntRange(2, 12), metavar="N", default=3, show_default=True,
         help="Lives of each value to see before the end.",
     ),
-    click.option(
+    planning(
         "--store-value/--no-store-value", default=True, show_default=True,
         help="Keep the factorial itself, or only its number of bits.",
     ),
 ]  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 @options(OUTPUT)
 @click.pass_context
 def cache(ctx: click.Context, /, **said: Any) -> None:
-    """The cache: see each value computed once in the whole system."""
+    """The cache: see each value computed once in the whole system.
+
+    \b
+    Example:
+      app_start.py cache demo
+    """
     Connection(ctx, {}).refuse_server("cache demo has servers of its own, never yours")
 
 

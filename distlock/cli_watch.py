@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from . import watching
-from .options import CACHES, CONNECTION, Connection, options
+from .helping import Command
+from .options import CACHES, CONNECTION, Connection, options, printing
 
 
-@click.command()
+@click.command(cls=Command, short_help="Watch it live.")
 @options([*CONNECTION, CACHES])
-@click.option("--once", is_flag=True, help="Print the view once, and end.")
+@printing("--once", is_flag=True, help="Print the view once, and end.")
 @click.pass_context
 def top(ctx: click.Context, /, caches: tuple[str, ...], once: bool, **said: Any) -> None:
     """Watch a pipeline: copies, lease, queue, errors, what happened.
@@ -31,7 +32,7 @@ def top(ctx: click.Context, /, caches: tuple[str, ...], once: bool, **said: Any)
     watching.watch(Connection(ctx, dict(os.environ)), caches, once)
 
 
-@click.command()
+@click.command(cls=Command, short_help="Say whether a server is fit.")
 @options(CONNECTION)
 @click.pass_context
 def doctor(ctx: click.Context, /, **said: Any) -> None:

@@ -6,6 +6,8 @@ carries the exit code of the program; nothing here touches the outside.
 
 from __future__ import annotations
 
+import sys
+
 
 class DistlockError(Exception):
     """Base of all errors raised by distlock.
@@ -15,6 +17,15 @@ class DistlockError(Exception):
     """
 
     exit_code = 1
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """One line with a remedy for a package that is missing."""
+    package = str(error.name).partition(".")[0]
+    return (
+        f"the package {package!r} is not installed in {sys.prefix}: "
+        f"{sys.executable} -m pip install {package}"
+    )
 
 
 class UsageError(DistlockError):

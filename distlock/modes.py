@@ -19,6 +19,7 @@ import click
 from .errors import DistlockError, LeaseLost, UsageError
 from .opening import opened
 from .options import Connection
+from .progress import Progress
 from .text import mask
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ def reset(connection: Connection, io: SyncIO, yes: bool) -> None:
         question = f"Delete job {name!r} and its {jobs.sequence():,} messages?"
         if not click.confirm(question, err=True):
             raise DistlockError(f"job {name!r} stays as it is, for the answer was no")
-    jobs.reset()
+    with Progress("deleting") as progress:
+        jobs.reset(progress)
 
 
 def summary(connection: Connection, io: SyncIO, state: State) -> None:
@@ -188,11 +190,13 @@ def get_errors(connection: Connection, take: bool) -> None:
         records = Records(io, connection.keys)
         printer = ErrorPrinter(connection.as_json, whole=take)
         following, last = 1, records.last_error()
-        while following <= last:
-            following, errors = records.read_errors(following, last)
-            printer.page(errors)
-            if take and errors:
-                records.take([error.order for error in errors])
+        with Progress("reading errors", shown=not sys.stdout.isatty()) as progress:
+            while following <= last:
+                following, errors = records.read_errors(following, last)
+                printer.page(errors)
+                if take and errors:
+                    records.take([error.order for error in errors])
+                progress(following - 1, last)
 
 
 def retry_errors(connection: Connection) -> None:
@@ -203,9 +207,11 @@ def retry_errors(connection: Connection) -> None:
     with opened(connection) as (_, io):
         records, count = Records(io, connection.keys), 0
         following, last = 1, records.last_error()
-        while following <= last:
-            following, more = records.retry(following, last)
-            count += more
+        with Progress("putting errors back") as progress:
+            while following <= last:
+                following, more = records.retry(following, last)
+                count += more
+                progress(following - 1, last)
     text = f"{count:,} errors are back in the queue" if count else "there are no errors"
     result({"retried": count}, text, connection.as_json)
 
@@ -287,8 +293,8 @@ def clean_temp(connection: Connection, drop: bool) -> None:
     from . import worker
     from .view import out, result
 
-    with opened(connection) as (_, io):
-        counts = worker.clean_temp(io, connection.keys, drop)
+    with opened(connection) as (_, io), Progress("cleaning the temp of the dead") as progress:
+        counts = worker.clean_temp(io, connection.keys, drop, progress)
     where = "errors" if drop else "queue"
     if not connection.as_json:
         for handler, count in counts.items():

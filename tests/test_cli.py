@@ -26,6 +26,7 @@ import pytest
 import redis
 
 from distlock import Cache, Stats, __version__
+from distlock.demo.stage import start as start_copy
 from distlock.io import SyncIO
 from distlock.keys import CacheKeys, Keys
 from distlock.pipeline import Outcome
@@ -860,8 +861,19 @@ def test_the_demo_uses_no_server_of_the_users_even_if_the_environment_names_one(
 ) -> None:
     shown: list[tuple[int, bool, str | None]] = []
     monkeypatch.setattr("distlock.demo.pipeline.show", lambda *what: shown.append(what))
-    good(program("--json", "demo", "--messages", "7"))
+    good(program("--json", "demo", "--messages", "7", DISTLOCK_MESSAGES="3"))
     assert shown == [(7, True, None)]
+
+
+def test_the_copies_of_a_demo_know_nothing_of_the_settings_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DISTLOCK_NAME", "other")
+    copy = start_copy("distlock", ["--version"], tmp_path, stdout=subprocess.DEVNULL)
+    with open(f"/proc/{copy.pid}/environ") as environment:
+        names = {word.partition("=")[0] for word in environment.read().split("\0")}
+    assert copy.wait() == 0
+    assert {name for name in names if name.startswith("DISTLOCK_")} == {"DISTLOCK_HOME"}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "message", "text", "ring", "glyphs", "logs"},
-    {"keys", "checks", "password"},
+    {"errors", "message", "text", "ring", "glyphs", "logs", "progress"},
+    {"keys", "checks", "helping", "password"},
+    {"values"},
     {"scripts", "server"},
     {"io"},
     {"topology"},
@@ -31,7 +32,7 @@ LAYERS = [
     {"opening"},
     {"modes"},
     {"watching"},
-    {"cli_cache", "cli_watch"},
+    {"cli_cache", "cli_server", "cli_watch"},
     {"cli"},
     {"__main__"},
 ]

@@ -66,6 +66,7 @@ def test_copies_of_two_versions_share_a_job_and_one_takes_over_from_the_other(
     other: Path, copies: Copies, client: redis.Redis
 ) -> None:
     keys = Keys("demo")
+    client.script_flush()
     old = copies.start(other, "--messages", "3000", "--interval", "60")
     wait_until(lambda: client.get(keys.sequence))
     ours = scripts.script("pipeline_publish").sha

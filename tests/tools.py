@@ -40,11 +40,14 @@ def activated(folder: Path) -> dict[str, str]:
         folder: where the two are written.
     """
     python = shlex.quote(sys.executable)
-    for name, line in {"python": python, "distlock": f"{python} -m distlock"}.items():
-        file = folder / name
-        folder.mkdir(exist_ok=True)
-        file.write_text(f'#!/bin/sh\nexec {line} "$@"\n')
-        file.chmod(0o755)
+    programs = {
+        "python": f'#!/bin/sh\nexec {python} "$@"\n',
+        "distlock": f"#!{sys.executable}\nfrom distlock.cli import main\nmain()\n",
+    }
+    folder.mkdir(exist_ok=True)
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     path = f"{folder}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
     environment.pop("REDIS_URL", None)

@@ -56,7 +56,8 @@ def start(module: str, words: Sequence[str], folder: Path, **streams: Any) -> su
         folder: where its embedded server is, if it looks for one.
         streams: stdin, stdout and stderr, as for Popen.
     """
-    environment = os.environ | {"DISTLOCK_HOME": str(folder)}
+    kept = {name: os.environ[name] for name in os.environ if not name.startswith("DISTLOCK_")}
+    environment = kept | {"DISTLOCK_HOME": str(folder)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     environment.pop("REDIS_URL", None)
     command = [sys.executable, "-m", module, *words]

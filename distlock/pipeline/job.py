@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..errors import DistlockError, JobGone, LeaseLost
@@ -145,7 +146,7 @@ class JobsCore:
         keys = self._keys.pick(["job", "sequence", "stats"])
         return bool(await self._io.command("EXISTS", *keys))
 
-    async def _reset(self) -> None:
+    async def _reset(self, progress: Callable[[int, int], None]) -> None:
         """Delete everything but the last token, page by page, whatever the record's format."""
         keys = self._keys
         id = await self._io.command("HGET", keys.job, "id") or b""
@@ -164,6 +165,7 @@ class JobsCore:
                 )
             if state == 0:
                 raise DistlockError(f"job {keys.name!r} was begun anew by somebody else")
+            progress(at, len(rest))
 
 
 class Jobs(JobsCore):
@@ -200,6 +202,10 @@ class Jobs(JobsCore):
         """Whether there is a job, or what a reset that was cut short has left of one."""
         return run(self._there())
 
-    def reset(self) -> None:
-        """Delete the pipeline; raises DistlockError while a copy is alive."""
-        return run(self._reset())
+    def reset(self, progress: Callable[[int, int], None] = lambda done, all: None) -> None:
+        """Delete the pipeline; raises DistlockError while a copy is alive.
+
+        Args:
+            progress: told now and then how many keys are deleted, of how many.
+        """
+        return run(self._reset(progress))

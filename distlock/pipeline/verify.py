@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import DistlockError
@@ -74,7 +74,7 @@ class VerifierCore:
         self._io = io
         self._keys = keys
 
-    async def _verify(self) -> Verdict:
+    async def _verify(self, progress: Callable[[int, int], None]) -> Verdict:
         began = time.monotonic()
         verdict = Verdict(await self._sequence(), dict.fromkeys(PLACES, 0))
         seen = bytearray(verdict.sequence + 1)
@@ -83,6 +83,7 @@ class VerifierCore:
         async for place, ids in self._places(verdict.sequence):
             verdict.places[place] += len(ids)
             _tick(seen, ids, odd, place)
+            progress(sum(verdict.places.values()), verdict.sequence)
         for name in strays:
             ids = await self._io.command("HKEYS", self._keys.prefix + name)
             if name.startswith("store:"):
@@ -245,6 +246,10 @@ def _tick(seen: bytearray, ids: Iterable[bytes], odd: set[tuple[bytes, str]], pl
 class Verifier(VerifierCore):
     """Verifies one pipeline, for synchronous code."""
 
-    def verify(self) -> Verdict:
-        """Look for every id; see Verdict."""
-        return run(self._verify())
+    def verify(self, progress: Callable[[int, int], None] = lambda done, all: None) -> Verdict:
+        """Look for every id; see Verdict.
+
+        Args:
+            progress: told now and then how many ids were seen, of how many.
+        """
+        return run(self._verify(progress))
