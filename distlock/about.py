@@ -18,8 +18,9 @@ INFO_REFUSED = "this user may not ask with INFO (ACL SETUSER ... +info), so nobo
 
 
 def read_info(io: SyncIO, *sections: str) -> dict[str, str]:
-    """What a server says about itself."""
-    texts = [run(io.ask(("INFO", section), ANSWER)).decode() for section in sections]
+    """What a server says about itself, in some sections or in all that it shows by default."""
+    asked = sections or ("default",)
+    texts = [run(io.ask(("INFO", section), ANSWER)).decode(errors="replace") for section in asked]
     return dict(line.split(":", 1) for text in texts for line in text.splitlines() if ":" in line)
 
 

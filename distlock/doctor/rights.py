@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from ..about import read_info
 from ..connect import DIRECT
 from ..io import SyncIO, run
 from ..keys import TYPES, Keys
 from ..scripts import commands, script
 from .finding import BAD, NOTE, OK, Finding
-from .server import read_info
 
 
 def look(io: SyncIO, keys: Keys) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from ..about import read_info
 from ..connect import OLDEST
 from ..io import SyncIO, run
 from ..keys import Keys
@@ -34,12 +35,6 @@ def look(io: SyncIO, keys: Keys) -> Iterator[Finding]:
     yield _replication(io, facts, settings or {})
     yield from _memory(facts)
     yield _connections(facts)
-
-
-def read_info(io: SyncIO) -> Facts:
-    """What INFO says."""
-    text = run(io.command("INFO")).decode(errors="replace")
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
 def _settings(io: SyncIO) -> Facts | None:
