@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, TimeoutError
 
 from ..errors import ServerUnreachable
 from ..scripts import Script
@@ -125,7 +125,8 @@ class Sending:
             try:
                 answer = await self._send(words, bound)
             except RedisError as failure:
-                error = failure
+                # the last tries are short: their silence says less than what was heard before
+                error = error if error and isinstance(failure, TimeoutError) else failure
                 continue
             self._spent = False
             if error:
