@@ -74,6 +74,7 @@ def run(kind: str, how: str, replicas: int) -> Failover:
             ticks = Ticks(servers.url, "ticks", replicas)
             primary = servers.primary()
             with servers.client(primary) as client:
+                wait_until(lambda: client.zcard(KEYS.handlers) == 2, 60)
                 wait_until(lambda: int(client.hget(KEYS.stats, "stored") or 0) > 1000, 60)
             _fail(servers, primary, how)
             _follow(told, servers, primary, load, ticks)
