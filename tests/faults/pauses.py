@@ -142,7 +142,9 @@ class OfCopy(Pause):
     def check(self, end: End) -> None:
         assert self._kept() == self.kept, "something was accepted after the pause"
         assert len(self.kept[0]["store"]) == self.messages
-        assert Verifier(SyncIO(self.client), KEYS).verify().good
+        io = SyncIO(self.client)
+        assert Verifier(io, KEYS).verify().good
+        io.close()
         said = Counter(self._events()[self.said :])
         assert self.deposed <= said["deposed"] <= 1, f"deposed: {self._events()}"
         assert said["given-up"] == self.given_up, f"given up: {self._events()}"

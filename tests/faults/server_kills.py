@@ -97,7 +97,8 @@ def run(embedded: Embedded, messages: int, kills: int, sleep: float, safe: bool 
     command = [sys.executable, str(ROOT / "app_start.py"), *options]
     with patient(embedded.url) as client:
         client.config_set("appendonly", "yes" if safe else "no")
-        records = Records(SyncIO(client, patience=20), KEYS)
+        io = SyncIO(client, patience=20)
+        records = Records(io, KEYS)
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         copies = [
             subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
@@ -121,7 +122,8 @@ def run(embedded: Embedded, messages: int, kills: int, sleep: float, safe: bool 
                 copy.communicate()
         found = partition(client, KEYS)
         events = [json.loads(line)["event"] for lines in said for line in lines.splitlines()]
-        good = Verifier(SyncIO(client), KEYS).verify().good
+        good = Verifier(io, KEYS).verify().good
+        io.close()
         return Ran(rate, killed, events.count("restarted"), len(found["store"]), good)
 
 
