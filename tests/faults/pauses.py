@@ -41,6 +41,7 @@ TTL = 0.3
 """Seconds of everything that ends."""
 LANES = 6
 """Processes that are stopped at the same time: a stopped one needs no processor."""
+ROLES = ("generator", "deposed")
 KEYS = Keys("test")
 
 
@@ -115,10 +116,12 @@ class OfCopy(Pause):
 
     def take_over(self) -> None:
         """Another copy does the whole job: its results are to be told from the others."""
-        self.said = len(self._events())
+        events = self._events()
+        self.said, roles = len(events), [said for said in events if said in ROLES]
         alive = set(self.client.zrange(KEYS.handlers, 0, -1))
         sequence = int(self.client.get(KEYS.sequence) or 0)
-        self.deposed = self.client.exists(KEYS.lease) and sequence < self.messages
+        leads = roles[-1:] == ["generator"] and self.client.exists(KEYS.lease)
+        self.deposed = bool(leads) and sequence < self.messages
         settings = Settings(self.messages, ttl=TTL, handler_ttl=TTL, batch=2)
         io, side = (SyncIO(redis.Redis.from_url(self.worker.url), patience=9) for _ in "ab")
         context = Context("rival", io, KEYS, settings, say=lambda *_, **__: None)
@@ -139,11 +142,11 @@ class OfCopy(Pause):
     def check(self, end: End) -> None:
         assert self._kept() == self.kept, "something was accepted after the pause"
         assert len(self.kept[0]["store"]) == self.messages
-        assert Verifier(SyncIO(self.client), KEYS).verify().good
+        io = SyncIO(self.client)
+        assert Verifier(io, KEYS).verify().good
+        io.close()
         said = Counter(self._events()[self.said :])
-        told = said["deposed"] + said["handler"]  # which it says if it was just about to begin
-        assert self.deposed <= told, f"deposed: {self._events()}"
-        assert said["deposed"] <= 1, f"deposed: {self._events()}"
+        assert self.deposed <= said["deposed"] <= 1, f"deposed: {self._events()}"
         assert said["given-up"] == self.given_up, f"given up: {self._events()}"
         assert json.loads(end.said)["done"]
 
@@ -167,7 +170,9 @@ class OfLease(Pause):
         assert self.client.lrange(WRITES, 0, -1) == self.writes, "a write was accepted"
         assert self.rival.release(), "the other one's term was ended"
         said = [line for line in end.said.splitlines() if not line.startswith("token")]
-        expected = {"gone False", "released False"} if self.held else {"refused", "released True"}
+        expected = {"gone False", "released False"}
+        if not self.held:  # it had not begun, or had ended, or the machine was too busy for it
+            expected |= {"refused", "released True"}
         assert len(said) == 1, said
         assert said[0] in expected, said
 
@@ -179,9 +184,10 @@ class OfCache(Pause):
 
     def take_over(self) -> None:
         """Another one wants the value."""
-        cache = Cache(redis.Redis.from_url(self.worker.url), ttl=TTL)
+        cache = Cache(redis.Redis.from_url(self.worker.url), ttl=TTL, node_timeout=5.0)
         self.got = cache.get("k", lambda: "new", expire=60, execution_limit=15)
         self.value = self._value()
+        assert self.value is not None
 
     def _value(self) -> Any:
         return self.client.get(CacheKeys("cache").all("k")[0])
@@ -227,6 +233,7 @@ class Tried:
         self.violations: list[str] = []
         self._next = itertools.count(1)
         self._over = False
+        self._missed = 0
         self._mutex = threading.Lock()
 
     def work(self, worker: Worker) -> None:
@@ -242,7 +249,8 @@ class Tried:
             if attempt(worker, self.name, fault):
                 self.points += 1
             else:
-                self._over = True
+                self._missed += 1
+                self._over = self._missed > len(PAUSES)  # how many there are is a matter of time
         except Exception:
             self.points += 1
             self.violations.append(f"{self.name} {fault}: {traceback.format_exc()}")

@@ -78,7 +78,8 @@ class Soak:
         self.embedded = Embedded(folder / "server")
         self.embedded.start()
         self.client = patient(self.embedded.url)
-        self.records = Records(SyncIO(patient(self.embedded.url), patience=30), KEYS)
+        self.io = SyncIO(patient(self.embedded.url), patience=30)
+        self.records = Records(self.io, KEYS)
         self.copies: list[subprocess.Popen[bytes]] = []
         self.logs: dict[int, Path] = {}
         self.asleep: dict[int, float] = {}
@@ -172,7 +173,7 @@ class Soak:
             copy.wait(60)
             self._check_end(copy)
         self.look()
-        assert Verifier(SyncIO(self.client), KEYS).verify().good, "verify finds something wrong"
+        assert Verifier(self.io, KEYS).verify().good, "verify finds something wrong"
         stored: dict[bytes, bytes] = {}
         for bucket in range(self.status().sequence // 4096 + 1):
             stored.update(self.client.hgetall(KEYS.store(bucket)))
