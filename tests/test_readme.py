@@ -262,6 +262,17 @@ def test_the_protocol_page_is_made_of_the_keys_and_scripts_that_run() -> None:
         assert re.search(rf"^### {name}$|^\| `{name}` \|", text, re.MULTILINE)
 
 
+def test_every_failure_mode_names_a_test_that_there_is() -> None:
+    said = [line for line in PAGES["docs/failure-modes.md"].splitlines() if line.startswith("| ")]
+    named = {name for line in said for name in re.findall(r"`(test_\w+)`", line)}
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    there = {
+        name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)
+    }
+    assert len(named) > 30
+    assert named <= there
+
+
 @pytest.mark.parametrize("name", [name for name in distlock.__all__ if name != "__version__"])
 def test_every_public_name_and_all_of_its_verbs_have_a_docstring(name: str) -> None:
     public = getattr(distlock, name)
