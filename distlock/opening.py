@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .errors import DistlockError, PasswordNeeded
+from .errors import DistlockError, PasswordNeeded, ServerUnreachable
 from .options import PROGRAM, Connection
 from .text import mask
 
@@ -48,7 +48,10 @@ def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[P
 
 
 def checked(connection: Connection) -> Place:
-    """A server that was checked; somebody at a terminal is asked for a password."""
+    """A server that was checked; somebody at a terminal is asked for a password.
+
+    An embedded server that dies just now is started again.
+    """
     from .connect import check
 
     place = connection.place()
@@ -57,6 +60,11 @@ def checked(connection: Connection) -> Place:
     except PasswordNeeded:
         if not sys.stdin.isatty():
             raise
+    except ServerUnreachable:
+        if not place.embedded or place.embedded.alive():
+            raise
+        place = connection.place()
+        return replace(place, kind=check(place.url, connection.keys))
     question = f"Password for {mask(place.url)}"
     connection.password = click.prompt(question, hide_input=True, err=True)
     place = connection.place()

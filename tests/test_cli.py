@@ -25,11 +25,12 @@ from typing import Any
 import pytest
 import redis
 
-from distlock import Cache, Stats, __version__
+from distlock import Cache, Stats, __version__, connect
 from distlock.demo.stage import start as start_copy
 from distlock.io import SyncIO
 from distlock.keys import CacheKeys, Keys
 from distlock.pipeline import Outcome
+from distlock.server import Embedded
 from distlock.text import harmless
 from tests.conftest import ONE_KIND, ROOT, Done
 from tests.tools import Pipe, partition, settle, wait_until
@@ -999,6 +1000,25 @@ def test_with_no_server_named_and_none_there_the_embedded_one_is_started(
         assert f", {how} in {embedded_home}; it stays for all terminals until `" in said
         assert "server stop`" in said
         assert json.loads(out)["stored"] == 5
+
+
+def test_an_embedded_server_that_dies_while_a_copy_starts_is_started_again(
+    program: Run, embedded_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded, killed, really = Embedded(embedded_home), list[int](), connect.check
+
+    def check(url: str, keys: Keys) -> str:
+        if pid := 0 if killed else embedded.pid():
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not embedded.alive())
+        return really(url, keys)
+
+    monkeypatch.setattr("distlock.connect.check", check)
+    embedded.start()
+    done = good(program("--messages", "5", REDIS_URL="", DISTLOCK_HOME=str(embedded_home)))
+    assert "done: 5 messages" in done
+    assert killed
 
 
 def test_a_database_of_the_embedded_server_is_chosen_by_option(terminal: Start) -> None:
