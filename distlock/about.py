@@ -12,15 +12,13 @@ from .errors import ServerUnfit
 from .io import SyncClient, SyncIO, parts, run
 from .topology import parse
 
-ANSWER = 1.2
-"""Seconds after which the answer counts as lost; it is asked for once."""
 INFO_REFUSED = "this user may not ask with INFO (ACL SETUSER ... +info), so nobody can tell "
 
 
 def read_info(io: SyncIO, *sections: str) -> dict[str, str]:
     """What a server says about itself, in some sections or in all that it shows by default."""
     asked = sections or ("default",)
-    texts = [run(io.ask(("INFO", section), ANSWER)).decode(errors="replace") for section in asked]
+    texts = [run(io.command("INFO", section)).decode(errors="replace") for section in asked]
     return dict(line.split(":", 1) for text in texts for line in text.splitlines() if ":" in line)
 
 

@@ -72,6 +72,7 @@ CONNECTION = [
 CACHES = printing(
     "--cache",
     "caches",
+    type=Name(),
     metavar="NAME",
     multiple=True,
     default=["cache"],
@@ -167,8 +168,8 @@ RUN = [
         help="Serve the pipeline's numbers for Prometheus.",
     ),
     running(
-        "--metrics-cache", metavar="NAME", multiple=True, default=["cache"], show_default=True,
-        help="Cache whose counters to serve, too; may be given more than once.",
+        "--metrics-cache", type=Name(), metavar="NAME", multiple=True, default=["cache"],
+        show_default=True, help="Cache whose counters to serve, too; may be given more than once.",
     ),
 ]  # fmt: skip
 MODES = [

@@ -47,7 +47,7 @@ class Size(click.IntRange):
 
 
 class Name(click.ParamType[str]):
-    """The name of a pipeline."""
+    """The name of a pipeline or a cache."""
 
     name = "name"
 

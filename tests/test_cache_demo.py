@@ -439,4 +439,4 @@ def test_it_takes_no_server_of_the_users(program: Callable[..., Done]) -> None:
     for option in ("--url redis://x", "--host x", "--port 7"):
         done = program(*option.split(), "cache", "demo")
         assert done.code == 2
-        assert "leave --url and --host out" in done.err
+        assert "leave --url, --host, --port and --password-file out" in done.err

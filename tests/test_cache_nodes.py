@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from distlock import AsyncCache, Cache
+from distlock.cache.member import TRIES
 from distlock.errors import NodesUnreachable, UsageError
 from distlock.io import run
 from tests.caches import Caches, Getter, get
@@ -651,8 +652,8 @@ def vars_of(stats: Any) -> dict[str, int]:
 
 @ONE_KIND
 def test_200_threads_may_wait_at_once(url: str, client: redis.Redis) -> None:
-    cache, go = Cache(redis.Redis.from_url(url)), threading.Event()
-    computer = Cache(redis.Redis.from_url(url))
+    cache, go = Cache(redis.Redis.from_url(url), ttl=20.0), threading.Event()
+    computer = Cache(redis.Redis.from_url(url), ttl=20.0)  # 400 threads share one interpreter
     found: list[int] = []
 
     def slow() -> int:
@@ -697,13 +698,13 @@ def test_a_refused_port_costs_little(face: str) -> None:
     asyncio.run(body())
 
 
-def test_a_server_that_hangs_up_is_asked_twice_and_no_more(face: str) -> None:
+def test_a_server_that_hangs_up_is_asked_a_few_times_and_no_more(face: str) -> None:
     async def body() -> None:
         with saying(b"") as rude:
             cache = Caches(face, rude.url).cache(on_outage="raise")
             with pytest.raises(NodesUnreachable):
                 await cache.get("k", lambda: 1, **HOW)
-            assert rude.accepted <= 2 + 1  # the keeper may have been there already
+            assert rude.accepted <= TRIES + 1  # the keeper may have been there already
 
     asyncio.run(body())
 

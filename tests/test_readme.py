@@ -5,6 +5,7 @@ Each section (`##`) runs by itself, in a folder that looks like a clone and on a
 - a `sh` block runs as written; one that begins with `# in each terminal` runs three times at once;
 - of a line that sets up a venv, the program part runs, with the Python that runs the tests;
 - a `python` block is saved under the name in its first line, for the `sh` blocks after it;
+- an `acl` block is a command that the server takes;
 - a `text` block is in the output of the `sh` block before it, up to its numbers;
 - any other block fails: nothing would test it;
 - redis://localhost in a Python file is the embedded server.
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import redis
 
 import distlock
 from distlock import scripts
@@ -185,6 +187,9 @@ def test_every_block_of_a_section_runs_and_prints_what_the_readme_shows(
         elif language == "text":
             for line in text.splitlines():
                 assert shape(line) in shape(printed), f"{line!r} is not in:\n{printed}"
+        elif language == "acl":
+            with redis.Redis.from_url(clone.embedded.url) as client:
+                assert client.execute_command(*text.split()) == b"OK"
         else:
             pytest.fail(f"nothing runs a block of kind {language!r}:\n{text}")
 

@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 from distlock.cache.claiming import CLAIM
 from distlock.cache.computing import LAND
 from distlock.cache.core import PUT, CacheCore
-from distlock.cache.nodes import Node
+from distlock.cache.nodes import Node, Reach
 from distlock.cache.options import Options, Terms
 from distlock.errors import GetterFailed
 from distlock.keys import CacheKeys
@@ -139,8 +139,9 @@ class Process(stepping.Client):
         io: Any = self.io
         self.hub = Hub(io)
         crew: Any = Crew()
+        reach = Reach(lambda url: None, lambda *_: self.hub)
         node = Node("redis://nowhere", name="n")
-        self.cache = CacheCore("cache", [node], Options(ttl=60.0), crew, lambda *_: self.hub)
+        self.cache = CacheCore("cache", [node], Options(ttl=60.0), crew, reach)
         self.world = world
         self.what = ""
         self.began = 0

@@ -139,7 +139,8 @@ def _judge(told: Failover, client: redis.Redis, summaries: list[dict[str, Any]])
     except AssertionError as error:
         told.wrong.append(f"an id is not in exactly one place: {str(error)[:200]}")
     events = [event for summary in summaries for event in summary["events"]]
-    terms = sorted((event["time"], event["token"]) for event in events if "token" in event)
+    begun = [event for event in events if event["event"] == "generator"]
+    terms = sorted((event["time"], event["token"]) for event in begun)
     tokens = [token for _, token in terms]
     if tokens != sorted(set(tokens)) or told.repeated:
         told.wrong.append("a token was repeated, or went back")

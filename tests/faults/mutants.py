@@ -288,7 +288,7 @@ def fate_of(mutant: Mutant) -> Fate:
 
 def _failure(tree: Path, test: str) -> str:
     """The first test of a file that fails, "" if none does."""
-    command = [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    command = [sys.executable, "-m", "pytest", "-xq", "-n", "0", "-p", "no:cacheprovider"]
     command += ["-k", "not redis", f"tests/{test}.py"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tree)}
     process = subprocess.Popen(

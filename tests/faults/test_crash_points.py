@@ -38,7 +38,7 @@ def workers(request: pytest.FixtureRequest) -> Iterator[Sequence[Worker]]:
 
 
 @pytest.mark.parametrize("run", list(RUNS))
-def test_every_promise_holds_whichever_request_is_broken_in_whatever_way(
+def test_1_and_5_every_promise_holds_whichever_request_is_broken_in_whatever_way(
     workers: Sequence[Worker], run: str
 ) -> None:
     faults = FAULTS if workers[0].kind == "valkey" else ("after", "lost")

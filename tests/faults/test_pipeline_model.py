@@ -287,7 +287,8 @@ class PipelineMachine(RuleBasedStateMachine):
         assert copy.hand is not None
         messages = copy.hand.messages
         parts = [message.split(b":", 2) for message in messages]
-        done, given = parts[: len(parts) - rest], messages[max(len(parts) - rest, 0) :]
+        kept = max(len(parts) - rest, 0)
+        done, given = parts[:kept], messages[kept:]
         outcome, failed = Outcome(), {int(id) for id, *_ in done if (int(id) + fails) % 8 < 3}
         for id, _, body in done:
             if int(id) in failed:
