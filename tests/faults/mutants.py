@@ -1,6 +1,6 @@
 """Mutants: our scripts and cores are broken in one place at a time, and the tests must notice.
 
-    python -m tests.faults.mutants [--only WORD] [--jobs N] [--list] [--out FILE]
+    python -m tests.faults.mutants [--only WORD] [--sample N] [--jobs N] [--list] [--out FILE]
 
 Every script is broken by rule (see `RULES`): a write is left out, a check never refuses, a write
 comes too early. The cores in Python are broken by hand (`CORES`). Each mutant is a copy of the
@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -328,11 +330,14 @@ def main() -> None:
     """Run them, and print what became of each."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants")
     parser.add_argument("--only", default="", metavar="WORD", help="mutants with WORD in the name")
+    parser.add_argument("--sample", type=int, metavar="N", help="N of them, always the same ones")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="at the same time")
     parser.add_argument("--list", action="store_true", help="name them, and run nothing")
     parser.add_argument("--out", metavar="FILE", help="write the result there, too")
     told = parser.parse_args()
     mutants = [one for one in (*_of_scripts(), *_of_cores()) if told.only in one.name]
+    if told.sample:
+        mutants = random.Random(1).sample(mutants, min(told.sample, len(mutants)))
     if told.list:
         print(*[one.name for one in mutants], f"{len(mutants)} mutants", sep="\n")
         return
@@ -342,7 +347,7 @@ def main() -> None:
         lines.append(line)
         print(line, flush=True)
 
-    say(f"$ python -m tests.faults.mutants{f' --only {told.only!r}' if told.only else ''}")
+    say(f"$ python -m tests.faults.mutants {shlex.join(sys.argv[1:])}")
     lived: list[Fate] = []
     with ThreadPoolExecutor(told.jobs) as pool:
         for whole in pool.map(fate_of, _whole(mutants)):
