@@ -36,7 +36,7 @@ LUA = ROOT / "distlock" / "lua"
 HANGS = 300
 """Seconds after which a test file hangs."""
 LEFT_OUT = (".git", ".venv", "__pycache__", ".*_cache", "*.egg-info", "bench")
-PIPELINE = ("test_promises", "test_cli", "test_copies")
+PIPELINE = ("test_promises", "faults/test_pipeline_model", "test_cli", "test_copies")
 LEASE = ("test_lease_model", "test_lease", "test_lease_interleavings", "test_lease_faults")
 CACHE = ("test_cache_model", "test_cache", "test_cache_near", "test_cache_faults")
 TESTS = {
