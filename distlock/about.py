@@ -12,14 +12,20 @@ from .errors import ServerUnfit
 from .io import SyncClient, SyncIO, parts, run
 from .topology import parse
 
+ANSWER = 1.2
+"""Seconds after which an answer counts as lost that is asked for once."""
 INFO_REFUSED = "this user may not ask with INFO (ACL SETUSER ... +info), so nobody can tell "
 
 
 def read_info(io: SyncIO, *sections: str) -> dict[str, str]:
-    """What a server says about itself, in some sections or in all that it shows by default."""
-    asked = sections or ("default",)
-    texts = [run(io.command("INFO", section)).decode(errors="replace") for section in asked]
-    return dict(line.split(":", 1) for text in texts for line in text.splitlines() if ":" in line)
+    """What a server says about itself, in some sections or in all that it shows by default.
+
+    Asked once by an IO that has no patience, else again while the server is away.
+    """
+    words = [("INFO", section) for section in sections or ("default",)]
+    texts = [run(io.command(*one) if io.patience else io.ask(one, ANSWER)) for one in words]
+    lines = [line for text in texts for line in text.decode(errors="replace").splitlines()]
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def members(url: str, client: SyncClient, io: SyncIO) -> str:

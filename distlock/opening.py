@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,9 @@ def opened(connection: Connection, view: View | None = None) -> Iterator[tuple[P
         elif place.started:
             View(connection.as_json).say("server", place.line(PROGRAM))
         with connect(place.url) as client:
-            yield place, SyncIO(Route(client, connection.keys.job), patience=2.0)
+            route = Route(client, connection.keys.job)
+            with closing(SyncIO(route, patience=2.0)) as io:
+                yield place, io
     except (RedisError, DistlockError) as error:
         raise explain(error, place.url) from error
 

@@ -104,6 +104,8 @@ class Process:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self.context.io.close()
+            self._side.close()
         return 130 if self._signal == signal.SIGINT else 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> Any:

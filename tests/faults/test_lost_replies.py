@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.lost_replies import CLIENTS, OPERATIONS, broken, lose
 
-NUMBER = 50
+NUMBER = 25
 """Of each operation here: two in each lane."""
 
 
