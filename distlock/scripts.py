@@ -6,7 +6,7 @@ scripts share; they name it in a line `USES:` and it is put in front of them.
 
 Whoever may run a script may still lack the right to one of its commands, and a refusal in the
 middle would leave standing what was written before. So each script asks first, by RIGHTS, for all
-of them: 3 to 5 µs of the server's. (Redis 6.2 cannot say.)
+of them: 3 to 7 µs of the server's. (Redis 6.2 cannot say.)
 
 Scripts run by EVALSHA, by EVAL when the server does not know them (io.py does both). redis-py's
 `register_script` would add a round trip to every pipeline, and `FUNCTION LOAD` would change the
