@@ -26,6 +26,7 @@ import redis.asyncio
 
 from .asynchronous import AsyncIO
 from .base import run
+from .loops import PerLoop
 from .route import AsyncClient, AsyncRoute, Route, SyncClient
 from .schedule import Kept, Schedule, look_after
 from .sync import SyncIO
@@ -170,11 +171,9 @@ class AsyncHub:
         node: on a cluster, the name of a node, instead of a key.
     """
 
-    _of: ClassVar[
-        WeakKeyDictionary[
-            asyncio.AbstractEventLoop, WeakKeyDictionary[AsyncClient, dict[str, AsyncHub]]
-        ]
-    ] = WeakKeyDictionary()
+    _of: ClassVar[PerLoop[WeakKeyDictionary[AsyncClient, dict[str, AsyncHub]]]] = PerLoop(
+        WeakKeyDictionary
+    )
 
     def __init__(self, client: AsyncClient, key: str, node: str = "") -> None:
         self._route = AsyncRoute(client, key, node)
@@ -190,13 +189,10 @@ class AsyncHub:
         """The hub of the running event loop for a client; see Hub."""
         if not isinstance(client, redis.asyncio.RedisCluster):
             key = node = ""
-        loop = asyncio.get_running_loop()
-        try:
-            return cls._of[loop][client][node or key]
-        except KeyError:
-            hubs = cls._of.setdefault(loop, WeakKeyDictionary()).setdefault(client, {})
+        hubs = cls._of.mine().setdefault(client, {})
+        if (node or key) not in hubs:
             hubs[node or key] = cls(client, key, node)
-            return hubs[node or key]
+        return hubs[node or key]
 
     def take(self) -> AsyncIO:
         """The IO of all tasks."""

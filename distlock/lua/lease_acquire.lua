@@ -16,7 +16,7 @@ if not owner and redis.call('LLEN', KEYS[3]) > 0 then
 end
 if not owner then
   if ARGV[2] ~= last then return {0, 0, tonumber(last), now, 0, ''} end
-  owner, token, left = take(ARGV[1], math.max(last + 1, now, (ARGV[4] or 0) + 1))
+  owner, token, left = take(ARGV[1], math.max(last + 1, now, ARGV[4] + 1))
   last = token
 end
 if owner == string.match(ARGV[1], '^%S+ (%S+)') then

@@ -240,7 +240,7 @@ def lease(pipe: Pipe) -> None:
     run(pipe.io.call(script("lease_bury"), keys, (token, "1 2")))
     assert other.holder().owner == "another/2"
     entry = "far another/3 60000 5 0 1"
-    run(pipe.io.call(script("lease_acquire"), keys, (entry, 0, 1)))
+    run(pipe.io.call(script("lease_acquire"), keys, (entry, 0, 1, 0)))
     run(pipe.io.call(script("lease_leave"), keys, (entry,)))
     run(pipe.io.call(script("lease_leave"), keys, ("far another/2 60000 0 0 1",)))
     assert other.acquire(blocking=False)
