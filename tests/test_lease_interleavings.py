@@ -283,7 +283,8 @@ class World:
         self._deafen(self.clients)
         copies = [call.words() for call in self.sent if call.script is not WRITE]
         last, entry = self.state.last, f"x x/1 {TTL * 1000:.0f} 0 0 0"
-        *answers, taken = self.wire.ask(*copies, Call(ACQUIRE, THREE, (entry, last, 0)).words())
+        acquire = Call(ACQUIRE, THREE, (entry, last, 0, 0)).words()
+        *answers, taken = self.wire.ask(*copies, acquire)
         release = Call(RELEASE, THREE, ("x/1", taken[0])).words()
         again = self.wire.ask(*copies, release, *copies, self._read())
         released, state = again.pop(len(copies)), State.of(again.pop())

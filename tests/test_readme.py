@@ -123,18 +123,18 @@ class Clone:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dl-", dir="/tmp"))
         self.embedded = Embedded(self.folder / "server")
+        self.environment = activated(self.folder / "bin")
+        self.environment["DISTLOCK_HOME"] = str(self.embedded.folder)
         for name in ("app_start.py", "bench"):
             (self.folder / name).symlink_to(ROOT / name)
         shutil.copytree(ROOT / "docs", self.folder / "docs")
 
     def start(self, script: str) -> subprocess.Popen[str]:
         """Start a block: it ends at its first line that fails."""
-        environment = activated(self.folder / "bin")
-        environment["DISTLOCK_HOME"] = str(self.embedded.folder)
         return subprocess.Popen(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -135,9 +135,12 @@ def besieged(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
-def siege(besieged: Server) -> Siege:
+def siege(besieged: Server) -> Iterator[Siege]:
     """An IO that tries everything in vain first."""
-    return Siege(besieged)
+    siege = Siege(besieged)
+    yield siege
+    siege.close()
+    siege.admin.close()  # and what listens over it
 
 
 def busy(siege: Siege) -> Pipe:
