@@ -226,7 +226,8 @@ class _AsyncSentinels(redis.asyncio.sentinel.Sentinel):
 class _Cluster(redis.RedisCluster):
     """Asks where the nodes are when it is first used, and again until somebody answers."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, *, startup_nodes: list[Any], **how: Any) -> None:
+        self._startup_nodes = startup_nodes
         self._how = how
         self._beginning = Mutex()
 
@@ -235,8 +236,17 @@ class _Cluster(redis.RedisCluster):
             raise AttributeError(name)
         with self._beginning:
             if name not in self.__dict__:
-                super().__init__(**self._how)
+                try:
+                    super().__init__(startup_nodes=self._startup_nodes, **self._how)
+                except BaseException:
+                    self._disconnect()  # nobody else knows them
+                    raise
         return self.__dict__[name]
+
+    def _disconnect(self) -> None:
+        for node in self._startup_nodes:
+            if node.redis_connection:
+                node.redis_connection.close()
 
     def close(self) -> None:
         """Close its connections, if there are any."""

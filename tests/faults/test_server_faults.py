@@ -293,8 +293,9 @@ def meanwhile(ready: Callable[[], Any], do: Callable[[], Any]) -> Iterator[None]
     assert not failures, failures
 
 
+MESSAGES = 1000
 RUN = [
-    *("--name", "test", "--messages", "250", "--sleep", "0.002", "--batch", "10"),
+    *("--name", "test", "--messages", str(MESSAGES), "--sleep", "0.002", "--batch", "10"),
     *("--error-rate", "0.2", "--attempts", "2", "--ttl", "0.4", "--handler-ttl", "0.5"),
 ]
 
@@ -371,7 +372,7 @@ def test_a_right_that_is_taken_away_from_a_copy_at_work_ends_it_and_nothing_is_h
         execute("ACL", "SETUSER", WHO, f"+{command}")
         assert program(*RUN, REDIS_URL=narrow).code == 0  # another one finds all as it should be
     found = partition(client, KEYS)
-    assert len(found["store"]) + len(found["errors"]) == 250
+    assert len(found["store"]) + len(found["errors"]) == MESSAGES
 
 
 @ONE_KIND
