@@ -25,11 +25,11 @@ import redis
 import redis.asyncio
 
 from .asynchronous import AsyncIO
-from .base import run
 from .loops import PerLoop
 from .route import AsyncClient, AsyncRoute, Route, SyncClient
 from .schedule import Kept, Schedule, look_after
 from .sync import SyncIO
+from .together import TogetherIO
 from .tracking import AsyncTracker, Hear, Stand, Tracker
 from .turns import Turns
 
@@ -141,7 +141,7 @@ class Hub:
 
     def _keep(self) -> None:
         assert isinstance(self._route, Route)
-        io, idle, schedule = SyncIO(self._route, 0), math.inf, self._schedule
+        io, idle, schedule = TogetherIO(self._route, 0), math.inf, self._schedule
         while True:
             with self._wake:
                 now, due = time.monotonic(), schedule.next()
@@ -154,11 +154,10 @@ class Hub:
                     self._wake.wait(self._wakes - now)
                     self._wakes = 0.0  # at work: what comes now is seen before the next wait
                     continue
-                kept, until = schedule.pop()
-            run(look_after(kept, io, until))
+                due_now, until = schedule.pop(now)
+            io.run_all([look_after(kept, io, until) for kept in due_now])
             with self._wake:
-                if kept.kept and kept.due < kept.scheduled:
-                    schedule.push(kept)
+                schedule.push_again(due_now)
         io.close()
 
 
@@ -225,8 +224,10 @@ class AsyncHub:
             while True:
                 now, due = time.monotonic(), schedule.next()
                 idle = min(idle, now + IDLE) if due == math.inf else math.inf
-                if due <= now:
-                    await self._look_after_all(io, now)
+                if due <= now:  # all at once: a turn of a busy loop may take long
+                    due_now, until = schedule.pop(now)
+                    await asyncio.gather(*[look_after(kept, io, until) for kept in due_now])
+                    schedule.push_again(due_now)
                     continue
                 if now >= idle:
                     break
@@ -238,16 +239,6 @@ class AsyncHub:
                 self._wakes = 0.0  # at work: what comes now is seen before the next wait
         finally:
             io.close()
-
-    async def _look_after_all(self, io: AsyncIO, now: float) -> None:
-        """Look after all that is due, at the same time: a turn of a busy loop may take long."""
-        due = []
-        while self._schedule.next() <= now:
-            due.append(self._schedule.pop())
-        await asyncio.gather(*[look_after(kept, io, until) for kept, until in due])
-        for kept, _ in due:
-            if kept.kept and kept.due < kept.scheduled:
-                self._schedule.push(kept)
 
 
 def _after_fork() -> None:

@@ -70,13 +70,22 @@ class Schedule:
                     self._dropped = min(due, time.monotonic() + LOOK)
         return self._dropped if self._dropped > time.monotonic() else math.inf
 
-    def pop(self) -> tuple[Kept, float]:
-        """Take what is due first, and the first deadline of those that come next."""
-        kept = heapq.heappop(self._heap)[2]
-        kept.scheduled = math.inf
+    def pop(self, now: float) -> tuple[list[Kept], float]:
+        """Take what is due, and the first deadline of those that come next."""
+        due = []
+        while self.next() <= now:
+            kept = heapq.heappop(self._heap)[2]
+            kept.scheduled = math.inf
+            due.append(kept)
         soon = itertools.islice(self._heap, 64)  # of thousands, the others would take long
         others = (other.deadline for _, _, other in soon if other.kept)
-        return kept, min(others, default=math.inf)
+        return due, min(others, default=math.inf)
+
+    def push_again(self, looked_after: list[Kept]) -> None:
+        """Add what is still to be kept, unless somebody has done so."""
+        for kept in looked_after:
+            if kept.kept and kept.due < kept.scheduled:
+                self.push(kept)
 
 
 async def look_after(kept: Kept, io: IO, until: float) -> None:

@@ -264,7 +264,7 @@ class SyncIO(Stopping, Sending):
         channel = wake_channel(self.address)
         if not await self.listen(channel, "", seconds) or not self._ears[channel].id:
             return ""
-        own = self._execute("CLIENT", "ID", seconds=seconds)
+        own = await self._send(("CLIENT", "ID"), seconds)
         ear = self._ears.get(channel)  # gone, when another server has taken over just now
         return f"{own} {ear.id}" if ear else ""
 
