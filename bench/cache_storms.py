@@ -15,12 +15,13 @@ from typing import Any
 
 from .cache_sides import ASYNC, LARGE, SMALL, TITLES, Plan, make, make_async
 from .crew import Crew
+from .peers import present
 from .servers import Monitor, Server
 from .storm import Seen, Stampede, Storm, call, call_async, storm
 from .table import Row, beside, compared, judged
 
 OURS = ("ours", "ours async")
-PEERS = ("dogpile", "cashews", "aiocache")
+PEERS = present("dogpile", "cashews", "aiocache")
 Delays = dict[str, list[float]]
 GETTER = 0.237
 NOTE = "bench:note"
@@ -66,7 +67,7 @@ def _counted(
 
 def killed(server: Server, number: int) -> Iterator[Row]:
     """Calls of the getter when the process of the first one is killed, and the time until then."""
-    for kind in (*OURS, "dogpile", "cashews"):
+    for kind in (*OURS, *present("dogpile", "cashews")):
         rounds = number if kind in OURS else 1
         counts, delays = zip(*[_killed(server, kind) for _ in range(rounds)], strict=True)
         stampedes = [Stampede(count, 0, []) for count in counts]
@@ -116,7 +117,7 @@ def delays(server: Server, rounds: int, number: int) -> Iterator[Row]:
         p50: Delays = defaultdict(list)
         p99: Delays = defaultdict(list)
         for at in range(rounds):
-            for kind in ("bare", "bare async", *OURS, "dogpile", "cashews"):
+            for kind in ("bare", "bare async", *OURS, *present("dogpile", "cashews")):
                 peer = kind in PEERS
                 if (peer and at) or (value is LARGE and kind in (*PEERS, "bare async")):
                     continue

@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from .servers import KINDS, Server
 from .table import Row, lines
@@ -29,7 +29,11 @@ def command(name: str, sections: Sections, peers: Sequence[str] = ()) -> int:
     Returns:
         1 when a bar is missed.
     """
-    options = _options(name)
+    parser = ArgumentParser(prog=f"python -m bench.{name}")
+    add_options(parser)
+    parser.add_argument("--only", default="", metavar="WORD", help="sections with WORD in the name")
+    parser.add_argument("--out", metavar="FILE", help="write the table there, too")
+    options = parser.parse_args()
     kinds = KINDS if options.server == "both" else (options.server,)
     texts = [_head(name, peers)]
     print(texts[0], flush=True)
@@ -47,19 +51,16 @@ def command(name: str, sections: Sections, peers: Sequence[str] = ()) -> int:
     return int(missed)
 
 
-def _options(name: str) -> Namespace:
-    parser = ArgumentParser(prog=f"python -m bench.{name}")
+def add_options(parser: ArgumentParser) -> None:
+    """Those that all benchmarks have."""
     parser.add_argument("--server", choices=[*KINDS, "both"], default="valkey")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything: a smoke test")
     parser.add_argument("--unix", action="store_true", help="a unix socket instead of loopback")
     parser.add_argument("--patient", action="store_true", help="begin each section in a lull")
-    parser.add_argument("--only", default="", metavar="WORD", help="sections with WORD in the name")
-    parser.add_argument("--out", metavar="FILE", help="write the table there, too")
-    return parser.parse_args()
 
 
 def _head(name: str, peers: Sequence[str]) -> str:
-    versions = ", ".join(f"{peer} {version(peer)}" for peer in ("redis", "hiredis", *peers))
+    versions = ", ".join(map(_version, ("redis", "hiredis", *peers)))
     load = " ".join(f"{value:.2f}" for value in os.getloadavg())
     return (
         f"$ python -m bench.{name} {' '.join(sys.argv[1:])}\n"
@@ -67,6 +68,13 @@ def _head(name: str, peers: Sequence[str]) -> str:
         f"Python {platform.python_version()}, {versions}, "
         f"{os.cpu_count()} cores ({platform.machine()}), load before: {load}"
     )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return f"{distribution} {version(distribution)}"
+    except PackageNotFoundError:
+        return f"without {distribution}"
 
 
 def _commit() -> str:

@@ -13,10 +13,11 @@ import redis
 from distlock import Lease
 
 from .lease_sides import NAME, TTL, Side, make, make_async, versus
+from .peers import present
 from .servers import Monitor, Server, Spent
 from .table import Row, beside, judged
 
-SIDES = ("ours", "redis-py", "redis-lock", "pottery", "bare")
+SIDES = present("ours", "redis-py", "redis-lock", "pottery", "bare")
 ASYNC_SIDES = ("ours", "redis-py", "bare")
 Runs = dict[str, list[float]]
 

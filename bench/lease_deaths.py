@@ -18,6 +18,7 @@ from distlock.scripts import script
 
 from .crew import Crew
 from .lease_sides import KEYS, NAME, make, waits
+from .peers import present
 from .servers import Monitor, Server
 from .table import Row, judged
 
@@ -67,7 +68,8 @@ def _until(true: Callable[[], object]) -> None:
 def takeover(server: Server, number: int) -> Iterator[Row]:
     """Milliseconds from the end of a dead holder's term to the return of a waiter's acquire."""
     late: dict[str, list[float]] = {}
-    for kind, ttl in (("redis-py", 2.0), ("redis-lock", 2.0), ("ours", 0.5)):
+    for kind in present("redis-py", "redis-lock", "ours"):
+        ttl = 0.5 if kind == "ours" else 2.0
         times = number if kind == "ours" else max(number // 4, 3)
         late[kind] = [_taken_over(server, kind, ttl) for _ in range(times)]
     shown = f"{median(late['redis-py']):.1f}"
@@ -75,7 +77,8 @@ def takeover(server: Server, number: int) -> Iterator[Row]:
     yield judged(what, median(late["ours"]), "<=", 5.0, ".1f", shown)
     yield judged("  at most", max(late["ours"]), "<=", 15.0, ".1f", f"{max(late['redis-py']):.1f}")
     yield judged("  at least (never before the end)", min(late["ours"]), ">=", 0.0, ".1f")
-    yield Row("  python-redis-lock's p50", f"{median(late['redis-lock']):.1f}")
+    if its := late.get("redis-lock"):
+        yield Row("  python-redis-lock's p50", f"{median(its):.1f}")
     early = [_taken_early(server) for _ in range(number)]
     what = "takeover with watch_connection: ms after the SIGKILL, ttl 10 s, "
     yield Row(what + "p50", "", f"{median(early):.0f}")
@@ -121,10 +124,11 @@ def _taken_early(server: Server) -> float:
 def dead_waiter(server: Server, number: int) -> Iterator[Row]:
     """Milliseconds from the release to the return of the second's acquire, the first being dead."""
     took = {
-        kind: [_passed_over(server, kind) for _ in range(number)] for kind in ("redis-lock", "ours")
+        kind: [_passed_over(server, kind) for _ in range(number)]
+        for kind in present("redis-lock", "ours")
     }
     what = "first in line killed: ms of the hand-off to the next, at most, beside python-redis-lock"
-    shown = f"{max(took['redis-lock']):.1f}"
+    shown = f"{max(took['redis-lock']):.1f}" if "redis-lock" in took else ""
     yield judged(what, max(took["ours"]), "<=", 20, ".1f", shown)
 
 
@@ -148,10 +152,11 @@ def _passed_over(server: Server, kind: str) -> float:
 
 def idle(server: Server, ttls: int) -> Iterator[Row]:
     """Commands that one waiter sends in a ttl while the holder, who renews itself, goes on."""
-    sent = {kind: _idle(server, kind, ttls) for kind in ("redis-py", "redis-lock", "ours")}
+    sent = {kind: _idle(server, kind, ttls) for kind in present("redis-py", "redis-lock", "ours")}
     what = "idle waiter: commands a ttl of 1 s, beside redis-py's Lock"
     yield judged(what, sent["ours"], "<=", 2.0, ".2f", f"{sent['redis-py']:.2f}")
-    yield Row("  python-redis-lock's", f"{sent['redis-lock']:.2f}")
+    if "redis-lock" in sent:
+        yield Row("  python-redis-lock's", f"{sent['redis-lock']:.2f}")
 
 
 def _idle(server: Server, kind: str, ttls: int) -> float:

@@ -184,7 +184,9 @@ def versus(
     Rounds are compared one by one; a side that had fewer of them is compared by its median.
     """
     mine = runs["ours"]
-    if bar:
+    if peer not in runs:
+        yield Row(what.replace(f", beside {TITLES[peer]}", ""), "", format(median(mine), form))
+    elif bar:
         yield compared(what, runs[peer], mine, sign, bar, form)
     else:
         yield beside(what, runs[peer], mine, form)[0]

@@ -76,6 +76,23 @@ def test_10_a_getter_is_called_once_and_all_others_get_its_value(
     asyncio.run(body())
 
 
+def test_every_key_of_a_cache_ends_by_itself(caches: Caches, client: redis.Redis) -> None:
+    async def body() -> None:
+        cache, getter = caches.cache(), Getter()
+        gets = [get(one, "k", caches.of(getter)) for one in (cache, caches.cache())]
+        await until(lambda: waiting(client))
+        await cache.delete("other")
+        await cache.set("stale", 1, expire=5, stale=5)
+        kinds = {key.split(b":")[1] for key in client.keys("distlock:*")}
+        assert kinds >= {b"flight", b"waiters", b"done", b"value", b"fresh"}
+        assert [key for key in client.keys("*") if client.pttl(key) < 0] == []
+        getter.let_go()
+        await asyncio.gather(*gets)
+        assert [key for key in client.keys("*") if client.pttl(key) < 0] == []
+
+    asyncio.run(body())
+
+
 def test_none_is_a_value(caches: Caches) -> None:
     async def body() -> None:
         cache = caches.cache()

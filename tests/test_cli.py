@@ -231,13 +231,17 @@ def test_reset_of_nothing_asks_nothing_and_begins(run: Run) -> None:
     assert "done: 4 messages" in good(run("--reset --messages 4"))
 
 
-def test_reset_refuses_while_a_copy_is_alive(run: Run, io: SyncIO, client: redis.Redis) -> None:
+@pytest.mark.parametrize("first", ["the lease", "the handler"])
+def test_reset_refuses_while_a_copy_is_alive(
+    run: Run, io: SyncIO, client: redis.Redis, first: str
+) -> None:
     pipe = Pipe(io, ttl=60)
     pipe.job = replace(pipe.job, handler_ttl=60)
     pipe.generator.publish(1, [b"a", b"b", b"c"])
     pipe.handler("one").exchange(Outcome(), 2)
     line = "--name test --reset --yes --messages 4"
-    for end in (pipe.lease.release, lambda: pipe.die("one")):
+    ends: list[Callable[[], object]] = [pipe.lease.release, lambda: pipe.die("one")]
+    for end in ends if first == "the lease" else reversed(ends):
         done = run(line)
         assert done.code == 1
         assert "job 'test' has a copy at work: end it first" in done.err

@@ -501,6 +501,34 @@ def test_3_a_write_is_done_only_while_the_lease_is_held(faces: Faces, client: re
     asyncio.run(body())
 
 
+@pytest.mark.parametrize("over", ["another's token", "its lock delay has begun"])
+def test_3_the_server_refuses_an_owner_who_does_not_know_yet_that_its_term_is_over(
+    faces: Faces, client: redis.Redis, over: str
+) -> None:
+    token = over == "another's token"
+
+    async def refused(act: str, lease: Any) -> bool:
+        if act == "write":
+            with pytest.raises(LeaseLost):
+                await lease.execute("SET", "x", "late")
+            return True
+        return not await (lease.renew() if act == "renew" else lease.release())
+
+    async def body() -> None:
+        for act in ("write", "renew", "release") if token else ("write", "renew"):
+            lease = faces.lease(ttl=30, lock_delay=10, auto_renew=False)
+            await lease.acquire()
+            _ = client.hincrby(KEY, "token", 1) if token else client.pexpire(KEY, 9000)
+            held, left = client.hgetall(KEY), client.pttl(KEY)
+            assert await refused(act, lease)
+            assert client.hgetall(KEY) == held
+            assert client.pttl(KEY) <= left
+            client.delete(KEY)
+        assert not client.exists("x")
+
+    asyncio.run(body())
+
+
 def test_3_a_guard_elsewhere_refuses_what_comes_with_an_older_token() -> None:
     guard = TokenGuard(highest=7)
     guard.check(7)

@@ -10,6 +10,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -295,6 +296,26 @@ def test_3_the_right_owner_with_an_old_token_is_refused(io: SyncIO) -> None:
     with pytest.raises(LeaseLost):
         pipe.generator.publish(1, [b"x"])
     assert not io.client.exists(pipe.keys.queue)
+
+
+def test_3_whatever_the_generator_writes_is_refused_with_another_token(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 5)
+    later = replace(pipe.job, id="later")
+    owner, token = pipe.lease.owner, pipe.lease.token - 1
+    for write in (
+        lambda: pipe.jobs.open(pipe.lease, later),
+        lambda: pipe.jobs.lead(pipe.lease, pipe.job),
+        lambda: pipe.jobs.shrink(pipe.lease, 5),
+        lambda: pipe.generator.publish(6, [b"x"]),
+    ):
+        pipe.lease.token = token
+        assert pipe.lease.owner == owner
+        with pytest.raises(LeaseLost):
+            write()
+    assert io.client.hget(pipe.keys.job, "messages") == b"100"
+    assert io.client.llen(pipe.keys.queue) == 5
+    assert io.client.hget(pipe.keys.stats, "terms") == b"1"
 
 
 def test_3_an_expired_lease_that_nobody_took_is_not_taken_back_by_a_publish(io: SyncIO) -> None:
