@@ -521,6 +521,34 @@ class Forgetful(SyncIO):
         return answer
 
 
+class LosesOne(SyncIO):
+    """Loses the next answer of a request that was carried out, when it is told to."""
+
+    losing = False
+
+    def _execute(self, *words: Argument, seconds: float | None = None) -> Any:
+        answer = super()._execute(*words, seconds=seconds)
+        if self.losing:
+            self.losing = False
+            raise redis.ConnectionError("the answer was lost")
+        return answer
+
+
+def test_5_who_puts_errors_back_is_told_how_many_although_the_answer_was_lost(
+    client: redis.Redis,
+) -> None:
+    io = LosesOne(client, patience=30)
+    pipe = Pipe(io, attempts=1)
+    pipe.generator.publish(1, [b"x"] * 9)
+    handler = pipe.handler("a")
+    handler.exchange(settle(handler.exchange(Outcome(), 9), fail=lambda id: id > 2), 0)
+    io.losing = True
+    following, count = pipe.records.retry(1, pipe.records.last_error())
+    assert not io.losing
+    assert (following, count) == (8, 7)
+    assert client.llen(pipe.keys.queue) == 7
+
+
 def run_copy(io: SyncIO, keys: Keys, **options: Any) -> Copy:
     """A copy that runs in this process."""
     side = SyncIO(io.client, patience=0)
