@@ -138,7 +138,7 @@ def _replication(io: SyncIO, facts: Facts, settings: Facts) -> Finding:
         if unknown:
             return Finding(NOTE, "replication", said, "see that min-replicas-to-write is set")
         text = f"{said}, min-replicas-to-write 0: a failover loses what these do not have yet"
-        remedy = "CONFIG SET min-replicas-to-write 1, and min-replicas-max-lag 10"
+        remedy = "CONFIG SET min-replicas-to-write 1; start copies with --wait-replicas 1"
         return Finding(BAD, "replication", text, remedy)
     if not replicas and (facts.get("cluster_enabled") == "1" or _sentinels(io)):
         text = "no replica: nothing can take over when this server dies"
