@@ -310,6 +310,36 @@ def test_8_a_watched_holder_that_is_killed_is_followed_long_before_its_term_ends
 
 
 @ONE_KIND
+def test_9_of_many_who_watch_only_the_first_in_line_asks_for_the_holders_connections(
+    url: str, client: redis.Redis
+) -> None:
+    holder, *waiters = (
+        Lease(redis.Redis.from_url(url), "t", ttl=30, watch_connection=True) for _ in range(6)
+    )
+
+    def asked() -> int:
+        stats = client.info("commandstats")
+        return int(stats.get("cmdstat_client|list", {"calls": 0})["calls"])
+
+    holder.acquire()
+    wait_until(lambda: client.hexists(KEY, "connections"))
+
+    async def body() -> None:
+        waiting = [asyncio.create_task(in_thread(waiter.acquire)) for waiter in waiters]
+        await until(lambda: client.llen(LINE) == 5)
+        before, began = asked(), time.monotonic()
+        await until(lambda: asked() >= before + 20)
+        assert time.monotonic() - began > 0.9  # 20 a second at most, however many wait
+        holder.release()
+        for _ in waiters:
+            await until(lambda: any(waiter.held for waiter in waiters))
+            next(waiter for waiter in waiters if waiter.held).release()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(body())
+
+
+@ONE_KIND
 def test_a_watched_holder_keeps_its_lease_while_one_of_its_connections_lives(
     url: str, client: redis.Redis
 ) -> None:

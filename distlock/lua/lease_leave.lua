@@ -6,8 +6,7 @@
 local owner, last = redis.call('HGET', KEYS[1], 'owner'), redis.call('GET', KEYS[2]) or '0'
 local first = redis.call('LINDEX', KEYS[3], 0) == ARGV[1]
 if owner == string.match(ARGV[1], '^%S+ (%S+)') then
-  redis.call('DEL', KEYS[1])
-  redis.call('LREM', KEYS[3], 0, ARGV[1])
+  redis.call('DEL', KEYS[1]) -- an owner does not stand in line
   grant(tonumber(last))
   return 1
 end
