@@ -246,6 +246,18 @@ def test_2_a_source_that_ends_early_shrinks_the_job_only_under_the_lease(io: Syn
         pipe.jobs.shrink(pipe.lease, 5)
 
 
+@pytest.mark.parametrize("what", ["the sequence is another", "the record is gone"])
+def test_2_a_job_is_not_shrunk_when(io: SyncIO, what: str) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 5)
+    if what == "the record is gone":
+        io.client.delete(pipe.keys.job)
+    before = io.client.hgetall(pipe.keys.job)
+    with pytest.raises(LeaseLost):
+        pipe.jobs.shrink(pipe.lease, 5 if what == "the record is gone" else 4)
+    assert io.client.hgetall(pipe.keys.job) == before
+
+
 def test_2_a_job_whose_record_vanished_ends_its_copies_and_begins_nothing(io: SyncIO) -> None:
     pipe = Pipe(io)
     handler = pipe.handler("a")
@@ -729,6 +741,17 @@ def test_9_a_resting_handler_is_woken_by_the_message_and_only_one_is(io: SyncIO,
     for (handler, _), client in zip(handlers, clients, strict=True):
         handler._io.deafen()  # type: ignore[attr-defined]
         client.close()
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_9_a_handler_wakes_another_one_only_if_it_leaves_work(io: SyncIO, left: int) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * (2 + left))
+    handler = pipe.handler("a")
+    hand = handler.exchange(Outcome(), 1)
+    io.client.zadd(pipe.keys.bell, {"resting": 1})
+    handler.exchange(settle(hand), 1)
+    assert io.client.zcard(pipe.keys.bell) == 1 - left
 
 
 def test_9_a_dead_waiter_costs_the_next_one_nothing(io: SyncIO, url: str) -> None:
