@@ -467,6 +467,27 @@ def test_7_what_fails_for_one_lease_keeps_no_other_from_being_renewed(
     assert good.release()
 
 
+def test_8_who_is_next_is_told_to_watch_and_who_does_not_listen_any_more_is_dropped(
+    faces: Faces, client: redis.Redis
+) -> None:
+    async def body() -> None:
+        holder, *waiters = (faces.lease(ttl=30, watch_connection=True) for _ in range(3))
+        await holder.acquire()
+        waiting = []
+        for number, waiter in enumerate(waiters):
+            waiting.append(asyncio.create_task(waiter.acquire()))
+            await until(lambda n=number: client.llen(LINE) == 2 * n + 1)
+            client.rpush(LINE, f"nobody{number} gone/{number} 30000 0 0 1")
+        await holder.release()
+        await waiting[0]
+        await until(lambda: client.llen(LINE) == 2)
+        await waiters[0].release()
+        await waiting[1]
+        assert not client.exists(LINE)
+
+    asyncio.run(body())
+
+
 # --- writes that need the lease ---------------------------------------------------------------
 
 
