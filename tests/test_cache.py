@@ -23,6 +23,7 @@ import redis
 import distlock.cache.codec
 from distlock import AsyncCache, Cache, CannotEncode, ExecutionLimitExceeded, Expires, GetterFailed
 from distlock.cache import Serializer
+from distlock.cache.flight import RENEW
 from distlock.errors import UsageError
 from tests.caches import Caches, Getter, get
 from tests.conftest import ONE_KIND, ROOT
@@ -72,6 +73,22 @@ def test_10_a_getter_is_called_once_and_all_others_get_its_value(
         assert sum(count.misses for count in counts) == 15
         assert sum(count.waited for count in counts) == 14
         assert sum(count.hits for count in counts) == 1
+
+    asyncio.run(body())
+
+
+def test_a_right_that_has_gone_on_is_not_renewed(caches: Caches, client: redis.Redis) -> None:
+    async def body() -> None:
+        cache, getter = caches.cache(), Getter()
+        waits = get(cache, "k", caches.of(getter))
+        await getter.called()
+        client.pexpire(FLIGHT, 60_000)
+        right = flying(client).decode()
+        for its, renewed in (("another", 0), (right, 1)):
+            assert client.eval(RENEW.text, 2, VALUE, FLIGHT, its, 70_000) == renewed
+            assert (client.pttl(FLIGHT) > 60_000) == bool(renewed)
+        getter.let_go()
+        await waits
 
     asyncio.run(body())
 

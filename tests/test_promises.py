@@ -580,6 +580,33 @@ def test_5_who_reclaims_is_told_how_many_although_the_answer_was_lost(losing: Lo
     assert other.reclaim("a") == -1
 
 
+def test_a_hand_ends_at_a_megabyte_of_messages_that_come_back(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x" * 600_000] * 2)
+    pipe.generator.publish(3, [b"x"] * 5)
+    handler = pipe.handler("a")
+    outcome = settle(handler.exchange(Outcome(), 2), fail=lambda id: True)
+    handler.exchange(outcome, 0)
+    for message in io.client.zrange(pipe.keys.later, 0, -1):
+        io.client.zadd(pipe.keys.later, {message: 1})
+    handler.join()
+    hand = handler.exchange(Outcome(), 7)
+    assert hand
+    assert [message.split(b":")[0] for message in hand.messages] == [b"1", b"2"]
+
+
+def test_only_a_handler_whose_life_is_over_is_called_dead(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"] * 5)
+    pipe.handler("a").exchange(Outcome(), 1)
+    for dead in ("", "a"):
+        if dead:
+            pipe.die(dead)
+        hand = pipe.handler(f"beside {dead}").exchange(Outcome(), 1)  # a new one looks at once
+        assert hand
+        assert hand.dead == dead
+
+
 def test_errors_are_read_and_put_back_in_pages_of_a_megabyte(io: SyncIO) -> None:
     pipe = Pipe(io, attempts=1)
     pipe.generator.publish(1, [b"x" * 300_000] * 9)
@@ -794,7 +821,9 @@ def test_9_a_full_queue_wakes_its_generator_at_half(io: SyncIO, url: str) -> Non
             assert hand.queue == left
             outcome = settle(hand)
         assert io.client.hget(pipe.keys.lease, "room") is None
-        assert pipe.io.client
+        began = time.monotonic()
+        pipe.generator.wait(30)
+        assert time.monotonic() - began < 10
         pipe.io.deafen()
         io.deafen()
 

@@ -36,9 +36,10 @@ LUA = ROOT / "distlock" / "lua"
 HANGS = 300
 """Seconds after which a test file hangs."""
 LEFT_OUT = (".git", ".venv", "__pycache__", ".*_cache", "*.egg-info", "bench")
-PIPELINE = ("test_promises", "faults/test_pipeline_model", "test_cli", "test_copies")
-LEASE = ("test_lease_model", "test_lease", "test_lease_interleavings", "test_lease_faults")
-CACHE = ("test_cache_model", "test_cache", "test_cache_near", "test_cache_faults")
+LAST = ("faults/test_all_or_nothing", "faults/test_orders")
+PIPELINE = ("test_promises", "faults/test_pipeline_model", "test_cli", "test_copies", *LAST)
+LEASE = ("test_lease_model", "test_lease", "test_lease_interleavings", "test_lease_faults", *LAST)
+CACHE = ("test_cache_model", "test_cache", "test_cache_near", "test_cache_faults", *LAST)
 TESTS = {
     "_guard": LEASE,
     "_term": LEASE,
