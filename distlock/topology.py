@@ -10,7 +10,8 @@ Rules:
   are for the sentinels.
 - A client that is made here has asked nobody yet. It asks where the servers are when a connection
   is made, and again after each that broke.
-- A client of redis.asyncio is one event loop's. Between two questions it keeps no connection open.
+- A client of redis.asyncio is one event loop's. Between two questions it keeps no connection open,
+  and no client keeps one to a sentinel.
 - What the sentinels say, or that none answers, is one short line without the addresses' details.
 """
 
@@ -199,12 +200,17 @@ _LOST = (said.ConnectionError, said.ResponseError)
 
 
 class _Sentinels(redis.sentinel.Sentinel):
+    """Asks over connections that are closed afterwards: nobody else knows them."""
+
     def discover_master(self, service_name: str) -> tuple[str, int]:
         """Host and port of the primary."""
         try:
             found: Any = super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except _LOST as error:
             raise _shortly(error, service_name, len(self.sentinels)) from None
+        finally:
+            for sentinel in self.sentinels:
+                sentinel.connection_pool.disconnect(inuse_connections=False)
         return found[0], found[1]
 
 

@@ -98,6 +98,14 @@ class Service:
             )
         return False
 
+    def asked(self) -> int:
+        """How many connections there are to the sentinels; those of other sentinels have a name."""
+        count = 0
+        for port in self._ports:
+            with redis.Redis(port=port, password=self._asked or None) as sentinel:
+                count += sum(not one["name"] for one in sentinel.client_list()) - 1
+        return count
+
     def _state(self, port: int) -> dict[str, str]:
         """What a sentinel knows of the service."""
         sentinel = redis.connection.Connection(port=port, password=self._asked or None, protocol=2)

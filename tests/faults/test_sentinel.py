@@ -21,7 +21,7 @@ from distlock.place import find
 from tests.conftest import Done
 from tests.faults.failovers import run
 from tests.faults.service import PASSWORDS, Service, service
-from tests.tools import Pipe
+from tests.tools import Pipe, wait_until
 
 SECRETS = tuple(PASSWORDS.values())
 Program = Callable[..., Done]
@@ -133,6 +133,14 @@ def test_an_unknown_service_and_sentinels_that_are_away_are_named(
     code, _, said = program("status", REDIS_URL=away)
     assert code == 3
     assert "no sentinel answers" in said
+
+
+def test_no_connection_to_a_sentinel_stays_open(locked: Service) -> None:
+    client = connect(locked.url)
+    connection = Route(client, "k").connection()
+    connection.connect()
+    wait_until(lambda: not locked.asked())
+    connection.disconnect()
 
 
 def test_lease_and_cache_take_the_url_in_both_faces_and_in_several_event_loops(
