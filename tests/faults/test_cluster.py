@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+import redis
 
 from distlock import AsyncCache, AsyncLease, Cache, Lease
+from distlock.connect import connect
+from distlock.io import Route
 from distlock.keys import Keys
 from tests.conftest import Done, Server
 from tests.faults.clusters import kill, made, move, name_in, reshard
 from tests.leases import until
 from tests.nodes import Cluster, free_port
+from tests.tools import wait_until
 
 Program = Callable[..., Done]
 
@@ -69,6 +73,17 @@ def test_a_server_that_is_no_cluster_is_named_as_that(program: Program) -> None:
         code, _, said = program("status", REDIS_URL=f"redis+cluster://127.0.0.1:{port}")
     assert (code, said.count("\n")) == (3, 1)
     assert "Cluster mode is not enabled on this node" in said
+
+
+def test_a_client_of_what_is_no_cluster_keeps_no_connection_open() -> None:
+    port = free_port()
+    with closing(Server("valkey", "--port", str(port))) as server:
+        route = Route(connect(f"redis+cluster://127.0.0.1:{port}", timeout=1.0), "k")
+        with pytest.raises(redis.ConnectionError, match="not enabled") as said:
+            route.connection()
+        with closing(redis.Redis.from_url(server.url)) as admin:
+            wait_until(lambda: len(admin.client_list()) == 1)
+        assert said  # it knows the frames that know the nodes, and nobody else does
 
 
 def test_lease_and_cache_take_the_url_in_several_event_loops(cluster: Cluster) -> None:
