@@ -30,15 +30,21 @@ def main() -> int:
     parser.add_argument("--out", default="bench/results", metavar="FOLDER", help="for all of it")
     options = parser.parse_args()
     folder = Path(options.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {folder}: {error.strerror}: name a folder")
     texts = {name: folder / f"{name}.txt" for name in NAMES}
     missed = False
     if not options.draw:
         words = ["--server", options.server]
         words += [f"--{word}" for word in ("quick", "unix", "patient") if getattr(options, word)]
         for name, text in texts.items():
+            text.unlink(missing_ok=True)  # or a benchmark that fails would leave an older one's
             command = [sys.executable, "-m", f"bench.{name}", *words, "--out", str(text)]
             missed = bool(subprocess.run(command, check=False).returncode) or missed
+    if missing := [str(text) for text in texts.values() if not text.exists()]:
+        parser.error(f"nothing to draw: there is no {', '.join(missing)}: run without --draw first")
     runs = {name: read(text.read_text()) for name, text in texts.items()}
     (folder / "table.md").write_text(markdown(runs))
     draw(runs, folder / "bars.svg")

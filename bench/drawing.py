@@ -120,7 +120,7 @@ def bars(run: Run, beginning: str) -> list[Bar]:
     figures: dict[str, float] = {}
     ours, rate = OURS[0], False
     for row in _group(run.rows, beginning):
-        rate = rate or "s/s" in row.what
+        rate = rate or "s/s" in row.what  # calls/s, messages/s, but not pub/sub
         found = re.search(r"(?:(\w*Cache) )?beside ([^(]+)", row.what)
         if row.bare and row.ours and (found or not row.what.startswith(" ")):
             ours = (found and found[1]) or ours
@@ -155,7 +155,7 @@ def draw(runs: Mapping[str, Sequence[Run]], path: Path) -> None:
     """
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "distlock"})
     groups = [
-        (f"{name}: {label}", found)
+        (f"{name}, {label}", found)
         for name, labels in PLOTTED.items()
         for beginning, label in labels.items()
         if (found := bars(runs[name][0], beginning))
@@ -167,7 +167,7 @@ def draw(runs: Mapping[str, Sequence[Run]], path: Path) -> None:
     for label, found in groups:
         for at, bar in enumerate(sorted(found, key=lambda bar: bar.side not in OURS)):
             ticks.append(place)
-            names.append(f"{label}   {bar.side}" if at == 0 else bar.side)
+            names.append(f"{label}: {bar.side}" if at == 0 else bar.side)
             colour = "tab:blue" if bar.side in OURS else "silver"
             axes.barh(place, bar.share, color=colour)
             axes.text(bar.share, place, f" {bar.share:.2g} ×", va="center", fontsize=7)

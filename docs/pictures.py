@@ -72,6 +72,7 @@ def picture(history: History) -> str:
     for line in frame(history, pose):
         console.print(line)
     text = console.export_svg(title="distlock top --name shop")
+    text = text.replace("<text ", '<text xml:space="preserve" ')  # some renderers drop the gaps
     return re.sub(r"\s*@font-face \{.*?\}", "", text, flags=re.DOTALL)
 
 
