@@ -283,7 +283,7 @@ def test_an_output_that_was_closed_ends_any_command_without_a_word(
 
 
 @ONE_KIND
-def test_a_pipe_gets_lines_for_grep_jq_and_column_and_no_colour_even_if_it_is_forced(
+def test_a_pipe_gets_lines_for_grep_jq_and_column_and_a_colour_only_in_a_frame_if_it_is_forced(
     program: Run, url: str, client: redis.Redis
 ) -> None:
     forced = {"REDIS_URL": url, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
@@ -299,6 +299,8 @@ def test_a_pipe_gets_lines_for_grep_jq_and_column_and_no_colour_even_if_it_is_fo
         "distlock:{x}:lease", mapping={"owner": "me/1", "token": 5, "ttl": 9000, "delay": 0}
     )
     client.pexpire("distlock:{x}:lease", 9000)
+    assert "\x1b[" in program("top", "--once", **forced).out
+    assert "\x1b" not in program("top", "--once", REDIS_URL=url).out
     leases = program("leases", **forced).out.splitlines()
     assert [len(line.split()) for line in leases] == [5, 5]
 
