@@ -66,12 +66,12 @@ def _after(imitated: Callable[[Message], None], function: Callable[..., Any]) ->
 def _imitated(sleep: float, error_rate: float, seed: int) -> Callable[[Message], None]:
     if not sleep and not error_rate:
         return lambda message: None
-    bound = round(error_rate * 2**32)
+    bound, begun = round(error_rate * 2**32), crc32(b"%d:" % seed)
 
     def imitated(message: Message) -> None:
         if sleep:
             time.sleep(sleep)
-        if error_rate and crc32(b"%d:%d" % (seed, message.id)) < bound:
+        if error_rate and crc32(b"%d" % message.id, begun) < bound:
             raise SimulatedError(f"message {message.id} fails, as --error-rate asks")
 
     return imitated

@@ -1,7 +1,12 @@
--- Put a message among the errors under the next order number; the report is one line.
-local function fail(errors, stats, now, message, report)
-  local id = string.match(message, '^%d+')
-  local order = redis.call('HINCRBY', stats, 'errors', 1)
-  local record = table.concat({order, now, report, message}, '\n')
-  redis.call('HSET', errors, id, record, '#' .. order, id)
+-- Put messages among the errors, under the next order numbers; what came is each with a report, one line.
+local function fail(errors, stats, now, came)
+  if #came == 0 then return end
+  local order, fields = redis.call('HINCRBY', stats, 'errors', #came / 2) - #came / 2, {}
+  for i = 1, #came, 2 do
+    order = order + 1
+    local id = string.match(came[i], '^%d+')
+    local record = table.concat({order, now, came[i + 1], came[i]}, '\n')
+    for _, field in ipairs({id, record, '#' .. order, id}) do fields[#fields + 1] = field end
+  end
+  redis.call('HSET', errors, unpack(fields))
 end

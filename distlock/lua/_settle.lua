@@ -22,18 +22,22 @@ local function settle(now)
   end
   local stored = count - failed - returned
   if stored > 0 then redis.call('HINCRBY', KEYS[7], 'stored', stored) end
+  local later, last = {}, {}
   for i = 10, 8 + 2 * failed, 2 do
     local message = redis.call('HGET', KEYS[1], ARGV[i])
     local id, attempt, body = string.match(message, '^(%d+):(%d+):(.*)$')
     attempt = tonumber(attempt)
     if attempt < tonumber(ARGV[6]) then
-      local due = now + math.min(500 * 2 ^ (attempt - 1), 30000)
-      redis.call('ZADD', KEYS[5], due, id .. ':' .. (attempt + 1) .. ':' .. body)
-      redis.call('HINCRBY', KEYS[7], 'retries', 1)
+      later[#later + 1] = now + math.min(500 * 2 ^ (attempt - 1), 30000)
+      later[#later + 1] = id .. ':' .. (attempt + 1) .. ':' .. body
     else
-      fail(KEYS[8], KEYS[7], now, message, ARGV[i + 1])
+      last[#last + 1] = message
+      last[#last + 1] = ARGV[i + 1]
     end
   end
+  if #later > 0 then redis.call('ZADD', KEYS[5], unpack(later)) end
+  if #later > 0 then redis.call('HINCRBY', KEYS[7], 'retries', #later / 2) end
+  fail(KEYS[8], KEYS[7], now, last)
   for i = first - 1, first - returned, -1 do
     redis.call('LPUSH', KEYS[3], redis.call('HGET', KEYS[1], ARGV[i]))
   end

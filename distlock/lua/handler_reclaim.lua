@@ -14,17 +14,19 @@ if request == ARGV[5] then return tonumber(taken) end
 if not deadline or deadline ~= tonumber(ARGV[6]) or deadline >= now then return -1 end
 local messages = hand(KEYS[1])
 redis.call('LLEN', KEYS[3]); redis.call('HLEN', KEYS[5]); redis.call('ZCARD', KEYS[6])
-local again = {}
+local again, last = {}, {}
 for _, message in ipairs(messages) do
   local id, attempt, body = string.match(message, '^(%d+):(%d+):(.*)$')
   if ARGV[4] == '1' or (#messages == 1 and tonumber(attempt) >= tonumber(ARGV[2])) then
-    fail(KEYS[5], KEYS[4], now, message, ARGV[3])
+    last[#last + 1] = message
+    last[#last + 1] = ARGV[3]
   elseif #messages == 1 then
     again[1] = id .. ':' .. (attempt + 1) .. ':' .. body
   else
     again[#again + 1] = message
   end
 end
+fail(KEYS[5], KEYS[4], now, last)
 if #again > 0 then redis.call('RPUSH', KEYS[3], unpack(again)) end
 if #messages > 0 then redis.call('HINCRBY', KEYS[4], 'reclaimed', #messages) end
 redis.call('HSET', KEYS[4], 'reclaim', ARGV[5] .. ' ' .. #messages)

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 TRACEBACK = 16_000
 """Bytes of a traceback that an error keeps at most, from its end."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def report(error: BaseException, handler: str) -> bytes:
@@ -15,7 +16,7 @@ def report(error: BaseException, handler: str) -> bytes:
     kind, message = type(error).__qualname__, _text(error)
     text = _cut(f"{_traceback(error)}{kind}: {message}\n")
     shown = {"exception": kind, "message": message, "traceback": text, "handler": handler}
-    return json.dumps(shown, ensure_ascii=False).encode()
+    return _encode(shown).encode()
 
 
 def _text(error: BaseException) -> str:
