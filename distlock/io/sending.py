@@ -100,38 +100,43 @@ class Sending:
         if self._spent:
             patience = LAST if patience is None else min(LAST, patience)
         most = self.patience if patience is None else patience
-        while True:
-            if error:
-                away = time.monotonic() - began
-                refused = self.through_refusals and refuses_now(error)
-                if not (refused or is_away(error)):
-                    raise error
-                if away >= most:
-                    if patience is None and self.patience:
-                        self._spent = True
-                    await self.moved()  # for whoever sends the next
-                    if refused:
+        try:
+            while True:
+                if error:
+                    away = time.monotonic() - began
+                    refused = self.through_refusals and refuses_now(error)
+                    if not (refused or is_away(error)):
                         raise error
-                    raise ServerUnreachable(
-                        f"the server has been away for {away:.0f} s ({error}): bring it back and "
-                        "start again; nothing is lost"
-                    ) from error
-                await self._before_again(error, away, min(pause, most - away))
-                pause = min(pause * 1.5, 0.25)
-                self.resent += 1
-            bound = None
-            if error or patience is not None:
-                bound = min(max(most - away, 0.05), self._answer if patience is None else ANSWER)
-            try:
-                answer = await self._send(words, bound)
-            except RedisError as failure:
-                # the last tries are short: their silence says less than what was heard before
-                error = error if error and isinstance(failure, TimeoutError) else failure
-                continue
-            self._spent = False
-            if error:
-                self._after_again(time.monotonic() - began)
-            return answer
+                    if away >= most:
+                        if patience is None and self.patience:
+                            self._spent = True
+                        await self.moved()  # for whoever sends the next
+                        if refused:
+                            raise error
+                        raise ServerUnreachable(
+                            f"the server has been away for {away:.0f} s ({error}): bring it back "
+                            "and start again; nothing is lost"
+                        ) from error
+                    await self._before_again(error, away, min(pause, most - away))
+                    pause = min(pause * 1.5, 0.25)
+                    self.resent += 1
+                bound = None
+                if error or patience is not None:
+                    bound = min(
+                        max(most - away, 0.05), self._answer if patience is None else ANSWER
+                    )
+                try:
+                    answer = await self._send(words, bound)
+                except RedisError as failure:
+                    # the last tries are short: their silence says less than what was heard before
+                    error = error if error and isinstance(failure, TimeoutError) else failure
+                    continue
+                self._spent = False
+                if error:
+                    self._after_again(time.monotonic() - began)
+                return answer
+        finally:
+            error = None  # else it would stay, with the connection: its traceback knows this frame
 
     async def ask(
         self, words: Sequence[Argument], seconds: float, most: float | None = None

@@ -7,6 +7,7 @@ says what to do, and its exit code. However it ends, each id is in one place.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +25,8 @@ import pytest
 import redis
 
 from distlock import AsyncCache, AsyncLease, Cache, Lease
-from distlock.io import SyncIO
+from distlock.errors import ServerUnreachable
+from distlock.io import SyncIO, run
 from distlock.keys import TYPES, CacheKeys, Keys
 from distlock.pipeline import Verifier
 from tests.caches import Caches
@@ -269,6 +272,26 @@ def test_scripts_that_are_forgotten_and_connections_that_are_cut_are_no_trouble(
     assert kills > 30
     assert [copy.end()[0] for copy in copies] == [0, 0]
     assert len(partition(spoilt.admin, KEYS)["store"]) == 800
+
+
+def test_an_outage_leaves_no_connection_for_the_garbage_collector(spoilt: Spoilt) -> None:
+    def outlives() -> tuple[weakref.ref[SyncIO], weakref.ref[SyncIO]]:
+        back = SyncIO(spoilt.admin, 20, on_outage=lambda error, seconds: spoilt.start())
+        lost = SyncIO(spoilt.admin, 0)
+        for io in (back, lost):
+            run(io.command("GET", "key"))
+        spoilt.kill()
+        with pytest.raises(ServerUnreachable):
+            run(lost.command("GET", "key"))
+        run(back.command("GET", "key"))
+        assert back.resent == 1
+        return weakref.ref(back), weakref.ref(lost)
+
+    gc.disable()
+    try:
+        assert [io() for io in outlives()] == [None, None]
+    finally:
+        gc.enable()
 
 
 # --- keys and rights that change under copies at work ------------------------------------------
