@@ -406,6 +406,17 @@ def test_4_a_living_handler_is_not_reclaimed(io: SyncIO) -> None:
     assert len(partition(io.client, pipe.keys)["store"]) == 3
 
 
+def test_4_every_exchange_and_every_rest_is_a_sign_of_life(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"])
+    quiet, other = pipe.handler("quiet"), pipe.handler("other")
+    hand = quiet.exchange(Outcome(), 1)
+    for sign in (lambda: quiet.exchange(settle(hand), 1), quiet.rest):
+        pipe.die("quiet")
+        assert sign() is not None
+        assert other.reclaim("quiet") == -1
+
+
 def test_4_an_outcome_of_another_size_is_refused_and_changes_nothing(io: SyncIO) -> None:
     pipe = Pipe(io)
     pipe.generator.publish(1, [b"x"] * 6)
