@@ -106,6 +106,7 @@ def test_every_key_of_a_cache_ends_by_itself(caches: Caches, client: redis.Redis
         getter.let_go()
         await asyncio.gather(*gets)
         assert [key for key in client.keys("*") if client.pttl(key) < 0] == []
+        assert not waiting(client)  # who was woken has been struck off
 
     asyncio.run(body())
 
