@@ -205,6 +205,15 @@ def test_5_a_claim_whose_answer_was_lost_is_answered_again(client: redis.Redis) 
     assert answers == [[1], [1]]  # and so nobody waits for itself
 
 
+def test_5_what_a_process_has_counted_is_added_once(client: redis.Redis) -> None:
+    io, count, keys = SyncIO(client), script("cache_count"), CacheKeys("cache")
+    places = [keys.counters, keys.counted("me")]
+    sent = [(1, "hits", 2), (1, "hits", 2), (2, "hits", 3, "misses", 1), (1, "hits", 2)]
+    assert [run(io.call(count, places, args)) for args in sent] == [1, 0, 1, 0]
+    assert client.hgetall(keys.counters) == {b"hits": b"5", b"misses": b"1"}
+    assert client.pttl(keys.counted("me")) > 0
+
+
 def test_10_nobody_waits_longer_than_a_ttl_for_a_right_when_the_clock_was_set_back(
     client: redis.Redis,
 ) -> None:
