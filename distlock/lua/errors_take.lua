@@ -3,7 +3,6 @@
 -- ARGV: order [order ...]
 -- RETURNS: errors removed
 local removed = 0
-redis.call('SCARD', KEYS[2])
 for _, order in ipairs(ARGV) do
   local id = redis.call('HGET', KEYS[1], '#' .. order)
   if id then
