@@ -22,7 +22,7 @@ from distlock.io import Argument, SyncIO, run
 from distlock.keys import Keys
 from distlock.lease import Lease
 from distlock.pipeline import Handler, Outcome, Records, Verifier
-from distlock.scripts import Script
+from distlock.scripts import Script, script
 from distlock.source import RandomSource
 from distlock.work import work
 from distlock.worker import Context, Copy, Settings, clean_temp
@@ -415,6 +415,27 @@ def test_4_every_exchange_and_every_rest_is_a_sign_of_life(io: SyncIO) -> None:
         pipe.die("quiet")
         assert sign() is not None
         assert other.reclaim("quiet") == -1
+
+
+def test_4_a_beat_does_not_bring_back_who_was_given_up_for_dead(io: SyncIO) -> None:
+    pipe, beat = Pipe(io), script("handler_beat")
+    for name in ("dead", "other"):
+        pipe.handler(name)
+    pipe.die("dead")
+    assert pipe.handler("third").reclaim("dead") == 0
+    beats = [run(io.call(beat, [pipe.keys.handlers], (who, 5000))) for who in ("dead", "other")]
+    assert beats == [0, 1]
+    assert set(io.client.zrange(pipe.keys.handlers, 0, -1)) == {b"other", b"third"}
+
+
+def test_9_who_has_work_again_stands_in_line_for_the_bell_no_longer(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    one = pipe.handler("one")
+    assert one.rest()
+    pipe.generator.publish(1, [b"x"])  # rings for it: it is in line no more
+    io.client.zadd(pipe.keys.bell, {"one": 1})
+    assert one.exchange(Outcome(), 1)
+    assert not io.client.exists(pipe.keys.bell)
 
 
 def test_4_an_outcome_of_another_size_is_refused_and_changes_nothing(io: SyncIO) -> None:
