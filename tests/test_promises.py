@@ -374,6 +374,7 @@ def test_4_a_reclaimed_handler_stores_nothing_and_joins_anew(io: SyncIO) -> None
     assert hand
     pipe.die("dead")
     assert pipe.handler("living").reclaim("dead") == 3
+    assert pipe.records.status().stats["reclaimed"] == "3"
     assert dead.exchange(settle(hand), 3) is None
     assert partition(io.client, pipe.keys)["store"] == []
     dead.join()
