@@ -21,7 +21,7 @@ from distlock.errors import DistlockError, JobGone, LeaseLost
 from distlock.io import Argument, SyncIO, run
 from distlock.keys import Keys
 from distlock.lease import Lease
-from distlock.pipeline import Handler, Outcome, Records, Verifier
+from distlock.pipeline import Handler, Job, Outcome, Records, Verifier
 from distlock.scripts import Script, script
 from distlock.source import RandomSource
 from distlock.work import work
@@ -363,6 +363,28 @@ def test_3_only_one_of_two_owns_and_each_term_has_an_owner_of_its_own(io: SyncIO
     assert first.owner != owner
 
 
+def test_2_a_job_that_is_there_is_not_written_over(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    assert pipe.jobs.open(pipe.lease, Job(messages=7, asked=7)).id == pipe.job.id
+    there = pipe.jobs.read()
+    assert there
+    assert (there.id, there.messages) == (pipe.job.id, 100)
+
+
+@pytest.mark.parametrize("left", ["sequence", "stats"])
+def test_2_nothing_begins_on_what_a_reset_has_left(io: SyncIO, left: str) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"])
+    assert io.client.delete(pipe.keys.job, pipe.keys.sequence, pipe.keys.stats) == 3
+    if left == "sequence":
+        io.client.set(pipe.keys.sequence, 1)
+    else:
+        io.client.hset(pipe.keys.stats, "terms", 1)
+    with pytest.raises(DistlockError, match="a reset was cut short"):
+        pipe.jobs.open(pipe.lease, Job(messages=7, asked=7))
+    assert pipe.jobs.read() is None
+
+
 # --- 4: a handler that was given up for dead cannot store --------------------------------------
 
 
@@ -427,6 +449,14 @@ def test_4_a_beat_does_not_bring_back_who_was_given_up_for_dead(io: SyncIO) -> N
     beats = [run(io.call(beat, [pipe.keys.handlers], (who, 5000))) for who in ("dead", "other")]
     assert beats == [0, 1]
     assert set(io.client.zrange(pipe.keys.handlers, 0, -1)) == {b"other", b"third"}
+
+
+def test_9_one_resting_handler_at_a_time_watches_the_generator(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    io.client.hset(pipe.keys.lease, "connections", "1 2 server")
+    one, other = pipe.handler("one"), pipe.handler("other")
+    rests = [handler.rest() for handler in (one, other, one)]
+    assert [rest and rest.connections for rest in rests] == ["1 2 server", "", "1 2 server"]
 
 
 def test_9_who_has_work_again_stands_in_line_for_the_bell_no_longer(io: SyncIO) -> None:
