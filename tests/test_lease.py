@@ -30,6 +30,9 @@ from distlock import (
     lead,
 )
 from distlock.errors import UsageError
+from distlock.io import SyncIO, run
+from distlock.keys import Keys
+from distlock.scripts import script
 from tests.conftest import ONE_KIND
 from tests.leases import Faces, until
 from tests.tools import wait_until
@@ -489,6 +492,22 @@ def test_8_who_is_next_is_told_to_watch_and_who_does_not_listen_any_more_is_drop
 
 
 # --- writes that need the lease ---------------------------------------------------------------
+
+
+def test_3_a_term_is_ended_for_its_dead_holder_and_no_other_for_it(client: redis.Redis) -> None:
+    io, keys, bury = (
+        SyncIO(client),
+        Keys("t").pick(["lease", "token", "line"]),
+        script("lease_bury"),
+    )
+    lease = Lease(client, "t")
+    assert lease.acquire(blocking=False)
+    client.hset(keys[0], "connections", "1 2 server")
+    for token, connections in ((lease.token - 1, "1 2 server"), (lease.token, "1 3 server")):
+        assert run(io.call(bury, keys, (token, connections))) == 0
+        assert client.hget(keys[0], "token") == b"%d" % lease.token
+    assert run(io.call(bury, keys, (lease.token, "1 2 server"))) == 1
+    assert not client.exists(keys[0])
 
 
 def test_3_a_write_is_done_only_while_the_lease_is_held(faces: Faces, client: redis.Redis) -> None:

@@ -371,6 +371,17 @@ def test_2_a_job_that_is_there_is_not_written_over(io: SyncIO) -> None:
     assert (there.id, there.messages) == (pipe.job.id, 100)
 
 
+def test_2_a_reset_that_comes_late_deletes_nothing_of_another_job(io: SyncIO) -> None:
+    pipe, reset = Pipe(io), script("job_reset")
+    pipe.generator.publish(1, [b"x"])
+    pipe.lease.release()
+    places = [*pipe.keys.pick(["job", "lease", "handlers"]), pipe.keys.queue]
+    assert run(io.call(reset, places, ("another",))) == 0
+    assert io.client.exists(pipe.keys.job, pipe.keys.queue) == 2
+    assert run(io.call(reset, places, (pipe.job.id,))) == 1
+    assert not io.client.exists(pipe.keys.job, pipe.keys.queue)
+
+
 @pytest.mark.parametrize("left", ["sequence", "stats"])
 def test_2_nothing_begins_on_what_a_reset_has_left(io: SyncIO, left: str) -> None:
     pipe = Pipe(io)
