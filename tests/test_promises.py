@@ -363,6 +363,14 @@ def test_3_only_one_of_two_owns_and_each_term_has_an_owner_of_its_own(io: SyncIO
     assert first.owner != owner
 
 
+def test_8_a_publish_renews_the_lease_when_it_is_asked_to(io: SyncIO) -> None:
+    pipe = Pipe(io, ttl=60)
+    for first, renew in ((1, False), (2, True)):
+        io.client.pexpire(pipe.keys.lease, 5000)
+        pipe.generator.publish(first, [b"x"], renew)
+        assert (io.client.pttl(pipe.keys.lease) > 50_000) is renew
+
+
 def test_2_a_job_that_is_there_is_not_written_over(io: SyncIO) -> None:
     pipe = Pipe(io)
     assert pipe.jobs.open(pipe.lease, Job(messages=7, asked=7)).id == pipe.job.id
