@@ -382,6 +382,33 @@ def test_7_a_holder_is_told_once_when_the_server_says_that_it_is_lost(
     asyncio.run(body())
 
 
+def test_7_of_two_that_notice_a_loss_at_once_one_tells(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    lease, io = Lease(client, "t", on_lost=told.append), SyncIO(client)
+    monkeypatch.setattr(io, "spawn", lambda function: function())
+    assert lease.acquire(blocking=False)
+    for _ in range(2):
+        lease._note_loss(io, "it is gone")
+    assert told == [lease]
+
+
+def test_7_an_owner_whose_term_is_over_here_writes_nothing_although_the_server_would_take_it(
+    faces: Faces, client: redis.Redis
+) -> None:
+    async def body() -> None:
+        lease = faces.lease(ttl=0.2, auto_renew=False)
+        await lease.acquire()
+        client.pexpire(KEY, 60_000)
+        await until(lambda: not lease.held)
+        with pytest.raises(LeaseLost):
+            await lease.execute("SET", "x", "late")
+        assert not client.exists("x")
+
+    asyncio.run(body())
+
+
 def test_7_leaving_the_block_of_a_lost_lease_raises(faces: Faces, client: redis.Redis) -> None:
     async def body() -> None:
         async def lose(fail: bool) -> None:

@@ -470,6 +470,21 @@ def test_4_a_beat_does_not_bring_back_who_was_given_up_for_dead(io: SyncIO) -> N
     assert set(io.client.zrange(pipe.keys.handlers, 0, -1)) == {b"other", b"third"}
 
 
+def test_9_a_handler_that_has_left_beats_no_more(io: SyncIO) -> None:
+    handler = Pipe(io).handler("a")
+    assert handler.exchange(Outcome(), 1)
+    assert handler.joined
+    assert handler.exchange(Outcome(), 0)
+    assert not handler.joined
+
+
+def test_9_a_generator_is_woken_by_room_only_when_it_may_wait_for_some(io: SyncIO) -> None:
+    pipe = Pipe(io, max_queue=10)
+    for first, marked in ((1, False), (9, True)):
+        pipe.generator.publish(first, [b"x"] * 8)
+        assert io.client.hexists(pipe.keys.lease, "room") is marked
+
+
 def test_9_one_resting_handler_at_a_time_watches_the_generator(io: SyncIO) -> None:
     pipe = Pipe(io)
     io.client.hset(pipe.keys.lease, "connections", "1 2 server")
