@@ -265,7 +265,14 @@ def _of_cores() -> Iterator[Mutant]:
         yield Mutant(f"{name} {title}", path, old, new, tests)
 
 
-REASONS: dict[str, str] = {}
+REASONS: dict[str, str] = {
+    "cache_claim:15 swapped: redis.call('SADD', KEYS[4], ARGV[6] .. ' ' .. right)": (
+        "what stands before it only reads another key"
+    ),
+    "lease_acquire:13 half a check: if not owner and redis.call('LLEN', KEYS[3]) > 0 then": (
+        "an empty line grants nothing; the question saves two commands"
+    ),
+}
 """Why a mutant may live, by its name."""
 
 
