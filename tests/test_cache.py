@@ -11,6 +11,7 @@ import contextvars
 import inspect
 import json
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -23,8 +24,10 @@ import redis
 import distlock.cache.codec
 from distlock import AsyncCache, Cache, CannotEncode, ExecutionLimitExceeded, Expires, GetterFailed
 from distlock.cache import Serializer
-from distlock.cache.flight import RENEW
+from distlock.cache.flight import RENEW, Flight
 from distlock.errors import UsageError
+from distlock.io import SyncIO, run
+from distlock.io.crew import Latch
 from tests.caches import Caches, Getter, get
 from tests.conftest import ONE_KIND, ROOT
 from tests.leases import in_thread, until
@@ -91,6 +94,14 @@ def test_a_right_that_has_gone_on_is_not_renewed(caches: Caches, client: redis.R
         await waits
 
     asyncio.run(body())
+
+
+def test_9_a_right_that_was_refused_is_not_asked_for_again(client: redis.Redis) -> None:
+    flight = Flight(Latch(), [VALUE, FLIGHT], "")
+    flight.took_off(time.monotonic(), 2.0, 60.0)
+    assert flight.kept
+    run(flight.keep(SyncIO(client), math.inf))
+    assert not flight.kept
 
 
 def test_every_key_of_a_cache_ends_by_itself(caches: Caches, client: redis.Redis) -> None:
