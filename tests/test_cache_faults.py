@@ -184,7 +184,7 @@ def test_9_the_first_waiter_goes_on_watching_when_it_looks_again(client: redis.R
     client.set(FLIGHT, flight, px=1000)
 
     def watches(who: str) -> int:
-        answer = run(io.call(claim, keys, (who, 1000, "", flight, 0, f"{who} topic")))
+        answer = run(io.call(claim, keys, (who, 1000, "", flight, 0, who)))
         assert answer[0] == 2
         return int(answer[2])
 
@@ -201,7 +201,7 @@ def test_9_the_first_waiter_goes_on_watching_when_it_looks_again(client: redis.R
 
 def test_5_a_claim_whose_answer_was_lost_is_answered_again(client: redis.Redis) -> None:
     io, claim, keys = SyncIO(client), script("cache_claim"), CacheKeys("cache").all("k")
-    answers = [run(io.call(claim, keys, ("mine", 1000, "", "", 0, "me topic"))) for _ in range(2)]
+    answers = [run(io.call(claim, keys, ("mine", 1000, "", "", 0, "me"))) for _ in range(2)]
     assert answers == [[1], [1]]  # and so nobody waits for itself
 
 
@@ -219,7 +219,7 @@ def test_10_nobody_waits_longer_than_a_ttl_for_a_right_when_the_clock_was_set_ba
 ) -> None:
     io, claim, keys = SyncIO(client), script("cache_claim"), CacheKeys("cache").all("k")
     client.set(FLIGHT, "computes 1000 1 2 s", px=7_200_000)
-    args = ("mine", 1000, "", "computes 1000 1 2 s", 0, "me topic")
+    args = ("mine", 1000, "", "computes 1000 1 2 s", 0, "me")
     assert run(io.call(claim, keys, args))[:2] == [2, 1000]
     assert 0 < client.pttl(FLIGHT) <= 1000
 

@@ -66,12 +66,12 @@ def seen(answer: list[Any]) -> Look:
 class Claiming(Computing):
     """How one caller of a process becomes the one who computes, or waits for the others."""
 
-    def _judge(self, key: str, look: Look) -> Value | None:
+    def _judge(self, key: str, data: bytes | None) -> Value | None:
         """What the bytes say; None when there are none, or they are not this cache's."""
-        if look.data is None:
+        if data is None:
             return None
         try:
-            return self._codec.decode(look.data)
+            return self._codec.decode(data)
         except Corrupt as error:
             log.warning("cache %s: key %r holds %s: computed anew", self._keys.name, key, error)
             return None
@@ -85,7 +85,7 @@ class Claiming(Computing):
         """What another one's flight ended with."""
         if outcome is None or not outcome.data:
             return AGAIN
-        found = self._judge(call.key, Look(outcome.data, "", True))
+        found = self._judge(call.key, outcome.data)
         if found is None:
             return AGAIN
         self._counters.waited += 1
@@ -105,7 +105,7 @@ class Claiming(Computing):
         try:
             taken = await self._claim(call, member, flight, look, refresh)
         finally:
-            if not taken:
+            if not (taken or flight.landed):
                 self._land_here(call.key, flight, Outcome(b""))
         if not taken:
             return self._waited(call, flight.latch.value)
@@ -121,7 +121,7 @@ class Claiming(Computing):
             force = 2 if refresh else 0
             while call.left > 0:
                 if look.flying and not force:
-                    await waiting.listen(io, flight.right, call.left)
+                    await waiting.listen(io, look.flying, flight.right, call.left)
                 began = time.monotonic()
                 answer = await self._ask(io, call, member, flight, look, force)
                 if answer[0] == TAKEN:
@@ -154,8 +154,8 @@ class Claiming(Computing):
             connections = await member.hub.presence(patience)
         except RedisError:
             connections = ""
-        ttl, waiter = round(self._options.ttl * 1000), f"{io.address} {flight.right}"
-        args = (flight.right, ttl, connections, look.flight, force, waiter)
+        ttl = round(self._options.ttl * 1000)
+        args = (flight.right, ttl, connections, look.flight, force, io.address)
         try:
             return await member.run(io, CLAIM, call.keys, args, call.deadline)
         except (MemberDown, RedisError):
@@ -166,7 +166,7 @@ class Claiming(Computing):
 
     def _lands(self, key: str, flight: Flight, look: Look) -> bool:
         """End the flight here if there is a value by now."""
-        found = self._judge(key, look)
+        found = self._judge(key, look.data)
         if not found or (found.stale and not look.fresh):
             return False
         self._land_here(key, flight, Outcome(look.data or b""))

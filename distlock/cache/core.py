@@ -103,7 +103,7 @@ class CacheCore(Claiming):
     async def _once(self, call: Call, member: Member, own: bool) -> Any:
         """Look once, and do what follows from it; AGAIN when that came to nothing."""
         look = await self._look(call, member)
-        found = self._judge(call.key, look)
+        found = self._judge(call.key, look.data)
         if found and (look.fresh or not found.stale):
             self._counters.hits += 1
             if look.question and own and self._near and found.failure is None:
@@ -254,7 +254,7 @@ class CacheCore(Claiming):
                 if self._options.on_outage == "raise":
                     raise
                 break
-            found = self._judge(key, look)
+            found = self._judge(key, look.data)
             good = found and found.failure is None and (look.fresh or not found.stale)
             return found.value if found and good else default
         return default
@@ -292,7 +292,7 @@ class CacheCore(Claiming):
         finally:
             member.hub.give(io)
         for call, data in zip(part, values, strict=True):
-            value = self._judge(call.key, Look(data, "", True))
+            value = self._judge(call.key, data)
             if value and not value.stale and value.failure is None:
                 self._counters.hits += 1
                 found[call.key] = value.value

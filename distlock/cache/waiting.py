@@ -40,12 +40,20 @@ class Waiting:
         self._topic = self._channel = ""
         self._pulse: Pulse | None = None
 
-    async def listen(self, io: IO, name: str, left: float) -> None:
-        """Hear from now on what is said to the one of this name, whatever flight it waits for.
+    async def listen(self, io: IO, right: str, name: str, left: float) -> None:
+        """Hear from now on what is said to those who wait for the flight of this right.
 
-        Within `left` seconds; raises MemberDown when that is not possible.
+        Args:
+            io: the one that listens.
+            right: of the flight.
+            name: of who waits: no other one of this process waits by it.
+            left: seconds.
+
+        Raises:
+            MemberDown: it is not possible in that time.
         """
-        self._topic, self._channel = f"{name} ", wake_channel(io.address)
+        self.end(io)
+        self._topic, self._channel = f"{right} {name}", wake_channel(io.address)
         seconds = min(self._timeout, left)
         if not await self._member.listen(io, self._channel, self._topic, seconds):
             error = ConnectionError("nobody can subscribe")

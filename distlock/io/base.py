@@ -102,12 +102,16 @@ class IO(Protocol):
         """Run a script once and wait for replicas; its answer, and how many have it by then."""
 
     async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
-        """Subscribe, so that no wake-up after this call is missed by `wait`; whether it worked."""
+        """Subscribe, so that no wake-up after this call is missed by `wait`; whether it worked.
+
+        The first word of a topic is that of the messages that are meant; what follows tells apart
+        those of this process who wait for the same.
+        """
 
     async def wait(self, channel: str, seconds: float, topic: str = "") -> bytes | None:
         """Wait until something is published on the channel.
 
-        Returns what follows the topic, b"" when a connection broke, or None: the time is over.
+        Returns what follows that word, b"" when a connection broke, or None: the time is over.
         """
 
     def listens(self, channel: str) -> bool:

@@ -62,7 +62,7 @@ class Mailbox:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._boxes: dict[str, Box] = {}
+        self._boxes: dict[str, dict[str, Box]] = {}
         self._reader: asyncio.Task[None] | None = None
         self.id = 0
         self.broken = False
@@ -88,8 +88,8 @@ class Mailbox:
         try:
             while True:
                 said = (await self._connection.read_response(disconnect_on_error=False))[2]
-                word, space, rest = said.partition(b" ")
-                if box := self._boxes.get((word + space).decode()):
+                word, _, rest = said.partition(b" ")
+                for box in self._boxes.get(word.decode(), {}).values():
                     box.put(rest)
         except (RedisError, OSError):
             pass
@@ -98,16 +98,20 @@ class Mailbox:
             await self._connection.disconnect(nowait=True)
 
     def expect(self, topic: str) -> None:
-        """Keep what is published on this topic (one word and a space) from now on."""
-        self._boxes.setdefault(topic, Box())
+        """Keep what is published on this topic, as its first word says, from now on."""
+        self._boxes.setdefault(topic.partition(" ")[0], {}).setdefault(topic, Box())
 
     def mute(self, topic: str) -> None:
         """Keep it no longer."""
-        self._boxes.pop(topic, None)
+        word = topic.partition(" ")[0]
+        boxes = self._boxes.get(word, {})
+        boxes.pop(topic, None)
+        if not boxes:
+            self._boxes.pop(word, None)
 
     async def hear(self, topic: str, seconds: float) -> bytes | None:
-        """What follows the topic in the next message; b"" when it broke, None: time is over."""
-        box = self._boxes.get(topic)
+        """What follows the word in the next message; b"" when it broke, None: time is over."""
+        box = self._boxes.get(topic.partition(" ")[0], {}).get(topic)
         if box is None or (self.broken and not box.said):
             return b""
         return await box.take(seconds)
@@ -117,5 +121,6 @@ class Mailbox:
         if self._reader and not self.broken:
             self.broken = True
             self._reader.cancel()
-            for box in self._boxes.values():
-                box.put(b"")
+            for boxes in self._boxes.values():
+                for box in boxes.values():
+                    box.put(b"")

@@ -216,7 +216,7 @@ class SyncIO(Stopping, Sending):
         Args:
             channel: what to listen to.
             seconds: for how long at most.
-            topic: the first word of the messages that are meant; "" for all.
+            topic: its first word is that of the messages that are meant; "" for all.
         """
         deadline = time.monotonic() + seconds
         await self.listen(channel)
@@ -225,19 +225,20 @@ class SyncIO(Stopping, Sending):
             await self.sleep(seconds)
             return None
         try:
-            return self._hear(ear, deadline, topic.encode())
+            word, space, _ = topic.partition(" ")
+            return self._hear(ear, deadline, (word + space).encode())
         except AWAY:
             self.deafen()
             return b""
 
-    def _hear(self, ear: Ear, deadline: float, topic: bytes) -> bytes | None:
-        """What follows the topic; written out, for many are woken at once, each by cold code."""
+    def _hear(self, ear: Ear, deadline: float, word: bytes) -> bytes | None:
+        """What follows the word; written out, for many are woken at once, each by cold code."""
         try:
             self.begin_waiting()
             while (left := deadline - time.monotonic()) > 0:
                 said = ear.hear(left)
-                if said is not None and said.startswith(topic):
-                    return said[len(topic) :]
+                if said is not None and said.startswith(word):
+                    return said[len(word) :]
         finally:
             self._waiting = False
         return None

@@ -3,7 +3,7 @@
 -- `force` takes the right of another one: 1 that is dead, whose waiters look again; 2 to refresh.
 -- USES: _flight _wake
 -- KEYS: value flight fresh waiters watch
--- ARGV: right ttl(ms) connections seen force(0|1|2) waiter(address topic)
+-- ARGV: right ttl(ms) connections seen force(0|1|2) address
 -- RETURNS: {0, value, flight, fresh} changed | {1} taken | {2, ms left, 1 to watch} wait
 local value, fresh, watched = unpack(redis.call('MGET', KEYS[1], KEYS[3], KEYS[5]))
 local words, right, ttl = flight()
@@ -15,7 +15,7 @@ if alive and ARGV[5] == '0' then
   redis.call('SADD', KEYS[4], ARGV[6] .. ' ' .. right)
   redis.call('PEXPIRE', KEYS[4], 3 * ttl)
   if left > ttl then redis.call('PEXPIRE', KEYS[2], ttl) end -- the clock was set back
-  local mine = right .. ' ' .. ARGV[6]
+  local mine = right .. ' ' .. ARGV[1]
   if watched and watched ~= mine and string.match(watched, '^%S+') == right then
     return {2, math.min(left, ttl), 0}
   end

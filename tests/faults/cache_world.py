@@ -224,9 +224,9 @@ class World:
         return request is not None
 
     def _said(self, process: Process, wait: Wait) -> list[bytes]:
-        topic = wait.topic.encode()
+        word = wait.topic.partition(" ")[0].encode() + b" "
         said = self.inbox.get(process.channel, [])
-        return [message[len(topic) :] for message in said if message.startswith(topic)]
+        return [message[len(word) :] for message in said if message.startswith(word)]
 
     def _may(self, process: Process, what: str) -> bool:
         return {

@@ -266,7 +266,7 @@ def cached(pipe: Pipe) -> None:
     """A flight from its claim to its end, a late one, and what is set, deleted and counted."""
     keys, admin = CacheKeys("cache"), pipe.io.admin  # type: ignore[attr-defined]
     at, put = keys.all("k"), keys.put("k")
-    waiter = f"far topic {'a' * 16}"
+    waiter = "a" * 16
 
     def send(name: str, keys: list[str], *args: str | int) -> Any:
         return run(pipe.io.call(script(name), keys, args))
