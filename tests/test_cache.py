@@ -24,15 +24,17 @@ import redis
 import distlock.cache.codec
 from distlock import AsyncCache, Cache, CannotEncode, ExecutionLimitExceeded, Expires, GetterFailed
 from distlock.cache import Serializer
+from distlock.cache.computing import LAND
 from distlock.cache.flight import RENEW, Flight
 from distlock.errors import UsageError
 from distlock.io import SyncIO, run
 from distlock.io.crew import Latch
+from distlock.keys import CacheKeys
 from tests.caches import Caches, Getter, get
 from tests.conftest import ONE_KIND, ROOT
 from tests.leases import in_thread, until
 
-VALUE, FLIGHT = "distlock:value:{cache:k}", "distlock:flight:{cache:k}"
+VALUE, FLIGHT, WAITERS = (f"distlock:{kind}:{{cache:k}}" for kind in ("value", "flight", "waiters"))
 HOW: dict[str, Any] = {"expire": 10.0, "execution_limit": 5.0}
 
 
@@ -50,7 +52,7 @@ def flying(client: redis.Redis) -> bytes:
 
 def waiting(client: redis.Redis) -> int:
     """How many processes wait for flights of the key."""
-    return int(client.scard("distlock:waiters:{cache:k}"))
+    return int(client.scard(WAITERS))
 
 
 # --- once -------------------------------------------------------------------------------------
@@ -197,6 +199,14 @@ def test_2000_tasks_that_wait_for_2000_keys_share_a_few_connections(
         assert one.stats().computed + other.stats().computed == 2000
 
     asyncio.run(body())
+
+
+def test_a_landing_strikes_off_all_who_waited_for_it_and_nobody_else(client: redis.Redis) -> None:
+    client.set(FLIGHT, "right 60000")
+    client.sadd(WAITERS, "here other", *[f"process{n} right" for n in range(2500)])
+    landed = SyncIO(client).call(LAND, CacheKeys("cache").all("k")[:4], ("right", "1", 1000, 0))
+    assert run(landed) == 1
+    assert client.smembers(WAITERS) == {b"here other"}
 
 
 def test_two_caches_of_one_name_in_one_process_are_both_woken(
