@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -106,18 +106,24 @@ class Cluster:
         spread: whether all shards have replicas.
         kind: valkey or redis.
         timeout: milliseconds of silence after which a node counts as failed.
+        options: of each node.
     """
 
     def __init__(
-        self, replicas: int = 0, spread: bool = False, kind: str = "valkey", timeout: int = 1000
+        self,
+        replicas: int = 0,
+        spread: bool = False,
+        kind: str = "valkey",
+        timeout: int = 1000,
+        options: Sequence[str] = (),
     ) -> None:
         self.ports = [free_port() for _ in range(3 + replicas)]
         self._made: list[Any] = []
         self.servers = []
         for port in self.ports:
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout))
+            words = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout), *options)
             self.servers.append(
-                Server(kind, "--port", str(port), "--repl-diskless-sync-delay", "0", *options)
+                Server(kind, "--port", str(port), "--repl-diskless-sync-delay", "0", *words)
             )
         self.clients = [redis.Redis(port=port) for port in self.ports]
         self.ids = [client.cluster("MYID").decode() for client in self.clients]

@@ -112,6 +112,7 @@ def _follow(told: Failover, servers: Service, primary: int, load: Copies, ticks:
             time.sleep(max(FROZEN - told.resumed, 0))
             servers.thaw(primary)
             _resumed(client)
+        _found(client)
         summaries = load.end()
         ticks.end()
         told.ticks, told.repeated = len(ticks.tokens), ticks.repeated()
@@ -119,22 +120,27 @@ def _follow(told: Failover, servers: Service, primary: int, load: Copies, ticks:
 
 
 def _resumed(client: redis.Redis) -> None:
-    """Wait until messages are generated and stored, more than those that wait to be confirmed.
-
-    And until each handler has another hand: who is told to end before it has found the new primary
-    leaves what it has behind, and counts nothing.
-    """
+    """Wait until messages are generated and stored, more than those that wait to be confirmed."""
 
     def numbers() -> tuple[int, int]:
         return int(client.get(KEYS.sequence) or 0), int(client.hget(KEYS.stats, "stored") or 0)
 
+    before = numbers()
+    wait_until(lambda: all(a > b + 20 for a, b in zip(numbers(), before, strict=True)), TILT)
+
+
+def _found(client: redis.Redis) -> None:
+    """Wait until each handler has had another hand, or its life has ended as it generates now.
+
+    Who is told to end before it has found the new primary leaves what it has behind, and counts
+    nothing.
+    """
+
     def hand(handler: bytes) -> Any:
         return client.hget(KEYS.temp(handler.decode()), "#")
 
-    before = numbers()
     wait_until(lambda: client.zcard(KEYS.handlers) > 1, TILT)
     hands = {handler: hand(handler) for handler in client.zrange(KEYS.handlers, 0, -1)}
-    wait_until(lambda: all(a > b + 20 for a, b in zip(numbers(), before, strict=True)), TILT)
     wait_until(lambda: all(hand(handler) != before for handler, before in hands.items()), TILT)
 
 
