@@ -157,13 +157,14 @@ class _Watch:
         self._quiet = 0
         self._slice = seconds / SLICES
         self._strict = most is not None
-        self._until = link._loop.time() + (seconds if most is None else most)
-        self._set()
+        now = link._loop.time()
+        self._until = now + (seconds if most is None else most)
+        self._set(now)
 
-    def _set(self) -> None:
-        left = self._until - self._link._loop.time()
+    def _set(self, now: float) -> None:
+        left = self._until - now
         wait = min(self._slice, left) if left > 0 else self._slice
-        self._timer = self._link._loop.call_later(wait, self._look)
+        self._timer = self._link._loop.call_at(now + wait, self._look)
 
     def _look(self) -> None:
         heard = self._link._heard != self._heard
@@ -177,7 +178,7 @@ class _Watch:
             if not self._answer.done():
                 self._answer.set_exception(TimeoutError("no answer in time"))
         else:
-            self._set()
+            self._set(self._link._loop.time())
 
     def end(self) -> None:
         """Watch no longer."""
