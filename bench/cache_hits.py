@@ -31,16 +31,16 @@ def hits(server: Server, rounds: int, number: int) -> Iterator[Row]:
     for value, name in ((SMALL, "210 B"), (LARGE, "10 kB")):
         server.empty()
         server.client.set("bare:key", json.dumps(value, separators=(",", ":")))
-        rates = _hits(server.url, value, rounds, number)
-        yield from _beside(f"hit, {name}: calls/s, Cache", rates, "ours")
-        rates = asyncio.run(_hits_async(server.url, value, rounds, number))
-        what = f"hit, {name}: calls/s, AsyncCache"
-        yield from _beside(what, rates, "ours async")
+        found = _hits(server.url, value, rounds, number)
+        yield from _beside(f"hit, {name}: calls/s, Cache", *found, "ours")
+        found = asyncio.run(_hits_async(server.url, value, rounds, number))
+        yield from _beside(f"hit, {name}: calls/s, AsyncCache", *found, "ours async")
 
 
-def _beside(what: str, rates: Rates, mine: str) -> Iterator[Row]:
+def _beside(what: str, rates: Rates, spent: Rates, mine: str) -> Iterator[Row]:
     ours = rates[mine]
     yield compared(f"{what} beside bare GET + loads", rates["bare"], ours, ">=", 0.95, ",.0f")
+    yield beside("  us of CPU of the caller's process", spent["bare"], spent[mine], ".0f")[0]
     for kind in rates:
         if kind in ("bare", mine):
             continue
@@ -48,7 +48,7 @@ def _beside(what: str, rates: Rates, mine: str) -> Iterator[Row]:
         yield beside(f"  beside {TITLES[kind]} ({its} x bare)", rates[kind], ours, ",.0f")[0]
 
 
-def _hits(url: str, value: Any, rounds: int, number: int) -> Rates:
+def _hits(url: str, value: Any, rounds: int, number: int) -> tuple[Rates, Rates]:
     client, plan = redis.Redis.from_url(url), Plan(0, value=value)
     ended.set([])
 
@@ -57,18 +57,20 @@ def _hits(url: str, value: Any, rounds: int, number: int) -> Rates:
 
     sides = {"bare": bare} | {kind: make(kind, url, plan) for kind in present("ours", "dogpile")}
     rates: Rates = defaultdict(list)
+    spent: Rates = defaultdict(list)
     for side in sides.values():
         assert [side("key") for _ in range(50)] == [value] * 50
     for _ in range(rounds):
         for kind, side in sides.items():
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             for _ in range(number):
                 side("key")
             rates[kind].append(number / (time.perf_counter() - began))
-    return rates
+            spent[kind].append((time.process_time() - cpu) / number * 1e6)
+    return rates, spent
 
 
-async def _hits_async(url: str, value: Any, rounds: int, number: int) -> Rates:
+async def _hits_async(url: str, value: Any, rounds: int, number: int) -> tuple[Rates, Rates]:
     client, plan = redis.asyncio.Redis.from_url(url), Plan(0, value=value)
     ended.set([])
 
@@ -80,16 +82,18 @@ async def _hits_async(url: str, value: Any, rounds: int, number: int) -> Rates:
     for kind in present("ours async", "cashews", "aiocache"):
         sides[kind] = await make_async(kind, url, plan)
     rates: Rates = defaultdict(list)
+    spent: Rates = defaultdict(list)
     for side in sides.values():
         assert [await side("key") for _ in range(50)] == [value] * 50
     for _ in range(rounds):
         for kind, side in sides.items():
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             for _ in range(number):
                 await side("key")
             rates[kind].append(number / (time.perf_counter() - began))
+            spent[kind].append((time.process_time() - cpu) / number * 1e6)
     await client.aclose()
-    return rates
+    return rates, spent
 
 
 # --- near ---------------------------------------------------------------------------------------
