@@ -166,7 +166,7 @@ class Nodes:
             return self._make(index, shard, place)
 
     def _server(self, index: int) -> tuple[Any, bool]:
-        """The client for a node, and whether it is one of a Cluster: to ask that costs 3 µs."""
+        """The client for a node, and whether it is one of a Cluster."""
         if index not in self._servers:
             server: Any = self._nodes[index].server
             server = self._reach.client(server) if isinstance(server, str) else server

@@ -15,7 +15,7 @@ LONG, FEW = 1 << 18, 64
 
 def packed(words: Sequence[Argument]) -> Sequence[bytes]:
     """A command as it is sent; hiredis would copy a long word twice, so that goes as it is."""
-    if len(words) > FEW or not [w for w in words if isinstance(w, bytes) and len(w) > LONG]:
+    if len(words) > FEW or not any(isinstance(word, bytes) and len(word) > LONG for word in words):
         return (PACK(words),)
     pieces: list[bytes] = []
     short = b"*%d\r\n" % len(words)
