@@ -15,7 +15,7 @@ from distlock.io import Background, Caller, SyncIO
 from distlock.keys import Keys
 from distlock.lease import Lease
 from distlock.pipeline import Generator, Job, Jobs, Outcome
-from distlock.source import RandomSource, Source
+from distlock.source import Source
 from distlock.work import work
 from distlock.worker import Context, Copy, Settings
 from distlock.worker.generating import Generating
@@ -148,11 +148,10 @@ class Drainer:
         return Drained(done, hands, took)
 
 
-def generate(url: str, messages: int) -> float:
-    """A generator's own loop over random text; returns the seconds it took."""
+def generate(url: str, messages: int, source: Source) -> float:
+    """A copy's own loop as the generator; returns the seconds it took."""
     leader = lead(url, messages)
     context = make_context(url, "leader", Settings(max_queue=10**9))
-    source = RandomSource(0)
     handling = Handling(context, leader.job, leader.lease, make_work())
     jobs = Jobs(context.io, KEYS)
     generating = Generating(context, jobs, leader.job, leader.lease, source, handling)

@@ -10,7 +10,8 @@ never the absolute numbers of a shared machine. All messages have bodies of 90 b
   server us a message: the time of EVALSHA there. commands sent for each hand: by MONITOR.
 - two handlers: two processes against one, started together when both are ready; the column `bare`
   holds the one.
-- generate: publishes of 500, each fenced and renewing, bodies ready; bare is RPUSH of 500.
+- generate: a copy's own loop, publishes of 500, each fenced and renewing, bodies ready; bare is
+  RPUSH of 500.
 - the whole job: three copies as `app_start.py` runs them (roles elected, hands growing, bounded
   queue), from the signal to the end of the last; bare is one RPUSH of 500 after another and two
   movers of 500.

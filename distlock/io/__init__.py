@@ -30,6 +30,7 @@ from .crew import AsyncLatch, Crew, Latch, Tasks, Threads, is_due
 from .hub import AsyncHub, Hub
 from .keyboard import Keyboard
 from .loops import PerLoop
+from .packing import Request
 from .pulse import Pulse
 from .route import AsyncClient, Route, SyncClient, parts
 from .schedule import Kept
@@ -59,6 +60,7 @@ __all__ = [
     "Mutex",
     "PerLoop",
     "Pulse",
+    "Request",
     "Route",
     "SyncClient",
     "SyncIO",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import hiredis
 
+from ..scripts import Script
 from .base import Argument
 
 PACK: Callable[..., bytes] = hiredis.pack_command
@@ -28,3 +30,21 @@ def packed(words: Sequence[Argument]) -> Sequence[bytes]:
         else:
             short += data + b"\r\n"
     return [*pieces, short]
+
+
+class Request(NamedTuple):
+    """A script's call, made before it is sent.
+
+    Attributes:
+        words: of the command.
+        pieces: the same as it is sent.
+    """
+
+    words: tuple[Argument, ...]
+    pieces: Sequence[bytes]
+
+    @classmethod
+    def of(cls, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Request:
+        """The request that `IO.call` makes of the same."""
+        words = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        return cls(words, packed(words))

@@ -12,7 +12,7 @@ means.
 """
 
 from ..message import Message
-from .generator import Generator, Published
+from .generator import Generator, Publish, Published
 from .handler import Hand, Handler, Outcome, Rest
 from .job import Job, Jobs
 from .records import ErrorRecord, InHand, Records, Status
@@ -29,6 +29,7 @@ __all__ = [
     "Jobs",
     "Message",
     "Outcome",
+    "Publish",
     "Published",
     "Records",
     "Rest",

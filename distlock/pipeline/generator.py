@@ -7,6 +7,7 @@ Rules:
   messages that were published before (a failover): the generator then resumes at sequence + 1.
 - A message is one string, `id:attempt:body`. The body is bytes that nobody here parses.
 - A publish renews the lease when it is asked to, in the same script.
+- While the server works on one publish, the next is made; it is sent when that one is answered.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import LeaseLost
-from ..io import IO, run
+from ..io import IO, Argument, Request, SyncIO, run
 from ..keys import Keys
 from ..lease import LeaseCore
 from ..scripts import script
@@ -60,12 +61,21 @@ class GeneratorCore:
         self._channel = keys.channel(lease.who)
 
     async def _publish(self, first: int, bodies: Sequence[bytes], renew: bool) -> Published:
-        lease, began = self._lease, time.monotonic()
+        began = time.monotonic()
+        return await self._published(self._words(first, bodies, renew), first, renew, began)
+
+    def _words(self, first: int, bodies: Sequence[bytes], renew: bool) -> list[Argument]:
+        lease = self._lease
         messages = [b"%d:1:%b" % message for message in enumerate(bodies, first)]
         wide = bool(messages) and max(map(len, messages)) > WIDE
         head = (lease.owner, lease.token, first, int(renew), self._max_queue, int(wide), lease.who)
-        answer = await self._io.call(PUBLISH, self._keys, [*head, *messages])
-        state, sequence, queue, handlers = answer
+        return [*head, *messages]
+
+    async def _published(
+        self, words: list[Argument], first: int, renew: bool, began: float
+    ) -> Published:
+        lease = self._lease
+        state, sequence, queue, handlers = await self._io.call(PUBLISH, self._keys, words)
         if state == -1:
             lease.lose()
             raise LeaseLost(
@@ -83,7 +93,11 @@ class GeneratorCore:
 
 
 class Generator(GeneratorCore):
-    """Publishes under a lease, for synchronous code."""
+    """Publishes under a lease, for synchronous code; arguments as of the core."""
+
+    def __init__(self, io: SyncIO, keys: Keys, lease: LeaseCore, max_queue: int) -> None:
+        super().__init__(io, keys, lease, max_queue)
+        self._io: SyncIO = io
 
     def publish(self, first: int, bodies: Sequence[bytes], renew: bool = True) -> Published:
         """Publish bodies under the ids `first`, `first` + 1, …; none at all is only a look.
@@ -98,6 +112,10 @@ class Generator(GeneratorCore):
         """
         return run(self._publish(first, bodies, renew))
 
+    def prepare(self, first: int, bodies: Sequence[bytes], renew: bool = True) -> Publish:
+        """Make a publish that is sent later; arguments as of `publish`."""
+        return Publish(self, first, bodies, renew)
+
     def wait(self, seconds: float) -> None:
         """Wait until the full queue has room again, for some seconds at most."""
         return run(self._wait(seconds))
@@ -105,3 +123,28 @@ class Generator(GeneratorCore):
     def ring(self) -> None:
         """Wake one handler that waits, such as after the lease was released."""
         return run(self._ring())
+
+
+class Publish:
+    """A publish that is made, sent and answered, each when it is time; see `Generator`."""
+
+    def __init__(
+        self, generator: Generator, first: int, bodies: Sequence[bytes], renew: bool
+    ) -> None:
+        self._generator = generator
+        self._words = generator._words(first, bodies, renew)
+        self._request = Request.of(PUBLISH, generator._keys, self._words)
+        self._first = first
+        self._renew = renew
+        self._began = 0.0
+        self.count = len(bodies)
+
+    def send(self) -> None:
+        """Send it, and go on."""
+        self._began = time.monotonic()
+        self._generator._io.begin(self._request)
+
+    def answer(self) -> Published:
+        """Wait for the answer; returns and raises as `Generator.publish`."""
+        core = self._generator._published(self._words, self._first, self._renew, self._began)
+        return run(core)

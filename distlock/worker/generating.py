@@ -4,6 +4,7 @@ Rules:
 
 - Messages are published many at once while the source is quick, each at once while it is slow. What
   was gathered when a quick source becomes slow is published by the thread that renews (T/6 later).
+- While the server works on one publish, the next is gathered; it is sent when that one is answered.
 - The lease is renewed with the publish that completes X messages; a thread does so at T/3.
 - Where a failover has set the sequence back, generating goes on from there, and how many messages
   it has forgotten is said.
@@ -25,7 +26,7 @@ from redis.exceptions import RedisError
 from ..errors import LeaseLost, ServerUnreachable
 from ..io import Interrupted, Mutex, SyncIO
 from ..lease import Lease
-from ..pipeline import Generator, Job, Jobs, Published
+from ..pipeline import Generator, Job, Jobs, Publish, Published
 from ..source import Source
 from .context import Context
 from .handling import Handling
@@ -36,6 +37,14 @@ BATCH_BYTES = 1_000_000
 """Bytes after which a batch is published."""
 SLOW = 0.05
 """Seconds after which a batch is published, however small."""
+
+
+class Gap(Exception):
+    """The server has lost messages; they are generated again from `sequence` + 1 on."""
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(sequence)
+        self.sequence = sequence
 
 
 class Generating:
@@ -67,6 +76,7 @@ class Generating:
         self._source = source
         self._handling = handling
         self._generator = Generator(context.io, context.keys, lease, context.settings.max_queue)
+        self._under_way: Publish | None = None
         self._publishing = Mutex()  # guards the next three
         self._first = 1  # the id of the first message that was gathered and not published
         self._batch: list[bytes] = []
@@ -116,26 +126,63 @@ class Generating:
             return
         if self._publishing.acquire(blocking=False):  # else the thread in front is at it
             try:
-                self._publish(Generator(side, self._context.keys, self._lease, 1))
+                batch, renew = self._gathered()
+                generator = Generator(side, self._context.keys, self._lease, 1)
+                published = generator.publish(self._first, batch, renew)
+                if not published.gap:  # else the thread in front has to send again what went before
+                    self._count_sent(len(batch), renew)
+                    self._count_published(len(batch), published)
             except LeaseLost:
                 pass  # the thread in front learns it with its next publish
             finally:
                 self._publishing.release()
 
-    def _publish(self, generator: Generator) -> Published | None:
-        """Publish what was gathered, if there is anything; to be called with the mutex."""
-        if not (batch := self._batch[:]):
-            return None
-        unrenewed = self._unrenewed + len(batch)
-        renew = unrenewed >= self._settings.renew_every
-        published = generator.publish(self._first, batch, renew)
-        if not published.gap:
-            self._unrenewed = 0 if renew else unrenewed
-            self._first += len(batch)
-            self._context.state.generated += len(batch)
-            del self._batch[: len(batch)]
-            self._context.known = max(self._context.known, self._first - 1)
-        return published
+    def _gathered(self) -> tuple[list[bytes], bool]:
+        """What was gathered, and whether to renew with it."""
+        batch = self._batch[:]
+        return batch, self._unrenewed + len(batch) >= self._settings.renew_every
+
+    def _count_sent(self, count: int, renew: bool) -> None:
+        self._unrenewed = 0 if renew else self._unrenewed + count
+        self._first += count
+        del self._batch[:count]
+
+    def _count_published(self, count: int, published: Published) -> None:
+        self._context.state.generated += count
+        self._context.known = max(self._context.known, published.sequence)
+
+    def _follow(self) -> None:
+        """Publish what was gathered, once what is under way is answered; its own answer waits."""
+        following = self._prepare()
+        self._end(following)
+        if following:
+            following.send()
+            self._under_way = following
+            self._room -= following.count
+
+    def _prepare(self) -> Publish | None:
+        """A publish of what was gathered, if there is anything."""
+        with self._publishing:
+            batch, renew = self._gathered()
+            if not batch:
+                return None
+            publish = self._generator.prepare(self._first, batch, renew)
+            self._count_sent(len(batch), renew)
+        return publish
+
+    def _end(self, following: Publish | None = None) -> None:
+        """Wait for the answer to what is under way, and then while there is no room for more."""
+        publish, self._under_way = self._under_way, None
+        if not publish:
+            return
+        published = publish.answer()
+        if published.gap:
+            raise Gap(published.sequence)
+        with self._publishing:
+            self._count_published(publish.count, published)
+        self._room = self._settings.max_queue - published.queue
+        if self._room <= 0 and (following or self._first <= self._job.messages):
+            self._wait_for_room(published)
 
     def _start_at(self, first: int) -> None:
         """Forget what was gathered."""
@@ -146,18 +193,17 @@ class Generating:
         """Publish the messages from id `first` on; returns the sequence when that has an end."""
         self._start_at(first)
         last = self._job.messages
-        for _ in self._gatherings(islice(self._source.bodies(first), last - first + 1)):
-            with self._publishing:
-                published = self._publish(self._generator)
-            if published and published.gap:
-                self._context.compare(published.sequence)
-                return published.sequence
-            if published:
-                self._room = self._settings.max_queue - published.queue
-                if self._room <= 0 and self._first <= last:
-                    self._wait_for_room(published)
-            if self._context.io.stopping:
-                return self._first - 1
+        try:
+            for quick in self._gatherings(islice(self._source.bodies(first), last - first + 1)):
+                self._follow()
+                if not quick or self._room <= 0:
+                    self._end()
+                if self._context.io.stopping:
+                    break
+            self._end()
+        except Gap as gap:
+            self._context.compare(gap.sequence)
+            return gap.sequence
         if self._first <= last and not self._context.io.stopping:
             self._shrink(self._first - 1)
         return self._first - 1
@@ -168,24 +214,25 @@ class Generating:
         text = f"the source ended: the job has {messages} messages"
         self._context.say("shrunk", text, messages=messages)
 
-    def _gatherings(self, bodies: Iterator[bytes]) -> Iterator[None]:
+    def _gatherings(self, bodies: Iterator[bytes]) -> Iterator[bool]:
         """Gather bodies: many while they come fast, each at once while they come slowly.
 
         A signal ends the gathering at once, however slow the source is: what is not published yet
-        will be generated anew.
+        will be generated anew. Yields whether to gather the next while these are published: not
+        when they come slowly, or take much memory.
         """
         most, more = 1, True
         while more:
             try:
                 with self._context.io.interruptible():
-                    late, more = self._gather(bodies, most)
+                    late, size, more = self._gather(bodies, most)
             except Interrupted:
                 return
-            yield
+            yield not late and size < BATCH_BYTES and not self._settings.interval
             most = self._most_next(most, late)
 
-    def _gather(self, bodies: Iterator[bytes], most: int) -> tuple[bool, bool]:
-        """Gather bodies; returns whether they came slowly, and whether there may be more."""
+    def _gather(self, bodies: Iterator[bytes], most: int) -> tuple[bool, int, bool]:
+        """Gather bodies; returns whether they came slowly, their bytes, if there may be more."""
         monotonic, batch = time.monotonic, self._batch
         size, began = 0, monotonic()
         self._began = began
@@ -194,8 +241,8 @@ class Generating:
             size += len(body)
             late = monotonic() - began > SLOW
             if len(batch) >= most or late or size >= BATCH_BYTES:
-                return late, True
-        return False, False
+                return late, size, True
+        return False, size, False
 
     def _most_next(self, most: int, late: bool) -> int:
         """How many bodies to gather next; with an interval, the pause comes here."""
