@@ -97,20 +97,21 @@ def _fill_ours(server: Server, messages: int) -> None:
 
 
 def wide(server: Server, number: int) -> Iterator[Row]:
-    """Resident megabytes of copies whose messages are lines of 1 MB."""
-    server.empty()
-    with tempfile.NamedTemporaryFile(delete=False) as file:
-        for _ in range(number):
-            file.write(b"x" * 999_999 + b"\n")
-    try:
-        members = [(_wide, (server.url, name, file.name)) for name in "ab"]
-        values = Crew(*members).start().join().values
-    finally:
-        os.unlink(file.name)
-    now, most = (max(value[i] for value in values) for i in (0, 1))
-    what = f"resident MB of a copy after {number} lines of 1 MB, at most"
-    yield judged(what, most, "<=", 60, ".0f", "")
-    yield Row("the same at the end", "", f"{now:.0f}")
+    """Resident megabytes of copies whose messages are lines of 1 MB, and of 16 MB."""
+    for megabytes, lines in ((1, number), (16, number // 5)):
+        server.empty()
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            for _ in range(lines):
+                file.write(b"x" * (megabytes * 2**20 - 1) + b"\n")
+        try:
+            members = [(_wide, (server.url, name, file.name)) for name in "ab"]
+            values = Crew(*members).start().join().values
+        finally:
+            os.unlink(file.name)
+        now, most = (max(value[i] for value in values) for i in (0, 1))
+        what = f"resident MB of a copy after {lines} lines of {megabytes} MB, at most"
+        yield judged(what, most, "<=", 60, ".0f", "")
+        yield Row("the same at the end", "", f"{now:.0f}")
 
 
 def _wide(url: str, name: str, path: str) -> ours.Running:

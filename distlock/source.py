@@ -29,6 +29,8 @@ from .io import Caller, Interrupted
 
 END = 64 * 1024
 """Bytes at each end of a file that its fingerprint covers."""
+READ = 256 * 1024
+"""Bytes of a file that are read at once."""
 
 
 class Source(Protocol):
@@ -94,7 +96,7 @@ class FileSource:
                 f"--input {self._path}: not a regular file, so a takeover could not resume it: "
                 "write it to a file first"
             )
-        return open(self._place, "rb", buffering=1 << 18)
+        return open(self._place, "rb", buffering=READ)
 
     def _look(self, file: BinaryIO) -> tuple[int, int, int]:
         now = os.fstat(file.fileno())
@@ -139,9 +141,8 @@ class FileSource:
 
     def _lines(self, file: BinaryIO) -> Iterator[bytes]:
         number, most = 0, self._max_body + 2  # one more than fits, and the newline
-        while line := file.readline(most):
+        while (line := _read_line(file, most)) is not None:
             number += 1
-            line = line.removesuffix(b"\n")
             if len(line) > self._max_body:
                 raise UsageError(
                     f"--input {self._path}: line {number} is longer than --max-body "
@@ -162,6 +163,24 @@ class FileSource:
                 page.reverse()
                 while page:
                     yield page.pop()
+
+
+def _read_line(file: BinaryIO, most: int) -> bytes | None:
+    """The next line without its newline, of some bytes at most; None at the end.
+
+    A long line is measured first and then read into its place: `readline` would hold it twice.
+    """
+    line = file.readline(min(READ, most))
+    if len(line) < READ or line.endswith(b"\n"):
+        return line.removesuffix(b"\n") if line else None
+    start = file.tell() - len(line)
+    while line and not line.endswith(b"\n") and (left := start + most - file.tell()) > 0:
+        line = file.readline(min(READ, left))
+    end = file.tell()
+    file.seek(start)
+    body = file.read(end - start - line.endswith(b"\n"))
+    file.seek(end)
+    return body
 
 
 def _page(lines: Iterator[bytes]) -> list[bytes]:

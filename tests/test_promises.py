@@ -404,6 +404,52 @@ def test_2_nothing_begins_on_what_a_reset_has_left(io: SyncIO, left: str) -> Non
     assert pipe.jobs.read() is None
 
 
+@pytest.mark.parametrize("size", [999_994, 999_995, 999_996, 999_997, 2**20, 3 * 2**20 + 7])
+def test_1_a_message_too_long_for_one_answer_is_read_in_parts_and_unchanged(
+    io: SyncIO, size: int
+) -> None:
+    pipe, body = Pipe(io), random.Random(size).randbytes(size)
+    pipe.generator.publish(1, [b"x" * 9, body])
+    handler = pipe.handler("a")
+    hand = handler.exchange(Outcome(), 2)
+    assert hand
+    assert hand.messages[0] == b"1:1:xxxxxxxxx"
+    said = b"2:1:" + body if size <= 999_996 else b"2:1@%d" % (size + 4)
+    assert hand.messages[1] == said
+    if b"@" in said[:5]:
+        assert handler.whole(said) == [b"2", b"1", body]
+    outcome = Outcome()
+    outcome.fail(b"2", b"{}")
+    outcome.give_back(hand.messages[:1])
+    assert handler.exchange(outcome, 1)
+    io.client.zadd(pipe.keys.later, {io.client.zrange(pipe.keys.later, 0, 0)[0]: 1})
+    outcome = Outcome()
+    outcome.store(b"1", 0, b"x")
+    hand = handler.exchange(outcome, 1)  # and at the second attempt
+    assert hand
+    if b"@" in said[:5]:
+        assert hand.messages == [b"2:2@%d" % (size + 4)]
+        assert handler.whole(hand.messages[0]) == [b"2", b"2", body]
+
+
+def test_1_a_lost_answer_tells_a_long_message_by_its_length_again(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x" * 2**20])
+    handler = pipe.handler("a")
+    asked: list[tuple[Script, list[str], list[Argument]]] = []
+    call = io.call
+
+    async def noting(script: Script, keys: Any, args: Any, patience: Any = None) -> Any:
+        asked.append((script, keys, args))
+        return await call(script, keys, args, patience)
+
+    io.call = noting  # type: ignore[method-assign]
+    hand = handler.exchange(Outcome(), 1)
+    assert hand
+    again = run(call(*asked[-1]))
+    assert again[4] == hand.messages == [b"1:1@1048580"]
+
+
 # --- 4: a handler that was given up for dead cannot store --------------------------------------
 
 
@@ -422,6 +468,23 @@ def test_4_a_reclaimed_handler_stores_nothing_and_joins_anew(io: SyncIO) -> None
     hand = dead.exchange(Outcome(), 3)
     assert hand
     assert len(hand.messages) == 1  # what a dead hand held comes one at a time
+
+
+def test_4_a_reclaimed_handler_reads_nothing_more_of_a_long_message(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x" * 2**20])
+    dead, living = pipe.handler("dead"), pipe.handler("living")
+    hand = dead.exchange(Outcome(), 1)
+    assert hand
+    pipe.die("dead")
+    assert living.reclaim("dead") == 1
+    assert dead.whole(hand.messages[0]) == []
+    new = pipe.handler("dead")
+    hand = new.exchange(Outcome(), 1)
+    assert hand
+    assert dead.whole(hand.messages[0]) == []  # it is in a hand of its own name, but a later one
+    assert living.whole(hand.messages[0]) == []
+    assert new.whole(hand.messages[0])[2] == b"x" * 2**20
 
 
 def test_4_a_rejoined_handler_cannot_settle_its_old_hand(io: SyncIO) -> None:

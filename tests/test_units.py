@@ -92,6 +92,21 @@ def test_lines_pass_unchanged_and_a_takeover_begins_at_the_right_one(tmp_path: P
     assert list(FileSource(str(tmp_path / "f"), 2_000_000).bodies(1)) == lines
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_lines_of_any_length_are_read_in_parts_and_told_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr("distlock.source.READ", 4)
+    lines = [bytes([65 + length]) * length for length in (*range(14), 8, 4, 0, 4)]
+    (tmp_path / "f").write_bytes(b"\n".join([*lines, b"z"]) + end)
+    source = FileSource(str(tmp_path / "f"), 13)
+    for start in range(1, len(lines) + 1):
+        assert list(source.bodies(start)) == [*lines[start - 1 :], b"z"]
+    for most in range(1, 13):
+        with pytest.raises(UsageError, match=f"line {most + 2} is longer"):
+            FileSource(str(tmp_path / "f"), most).count()
+
+
 def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"line\n" * 1000)
@@ -249,6 +264,18 @@ def test_a_job_with_wide_messages_counts_hands_in_bytes(fake_io: SyncIO) -> None
     hand = handler.exchange(Outcome(), 500)
     assert hand
     assert len(hand.messages) == 4  # the fourth goes beyond 1 MB
+
+
+def test_a_hand_of_narrow_messages_is_not_counted_one_by_one(fake_io: SyncIO) -> None:
+    pipe = Pipe(fake_io)
+    pipe.generator.publish(1, [b"x" * 1024] * 10)
+    assert not fake_io.client.hexists(pipe.keys.stats, "wide")
+    pipe.generator.publish(11, [b"x" * 1025])
+    assert fake_io.client.hexists(pipe.keys.stats, "wide")
+    assert [len(message) for message in fake_io.client.lrange(pipe.keys.queue, -2, -1)] == [
+        len("10:1:") + 1024,
+        len("11:1:") + 1025,
+    ]
 
 
 def test_what_is_given_back_comes_first_and_in_order(fake_io: SyncIO) -> None:

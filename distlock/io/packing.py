@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import getsizeof
 from typing import NamedTuple
 
 import hiredis
@@ -11,13 +12,13 @@ from ..scripts import Script
 from .base import Argument
 
 PACK: Callable[..., bytes] = hiredis.pack_command
-LONG, FEW = 1 << 18, 64
-"""Bytes of a long word; words of a command in which it is looked for, as a hand ends at 1 MB."""
+LONG = 1 << 18
+"""Bytes of a long word."""
 
 
 def packed(words: Sequence[Argument]) -> Sequence[bytes]:
     """A command as it is sent; hiredis would copy a long word twice, so that goes as it is."""
-    if len(words) > FEW or not any(isinstance(word, bytes) and len(word) > LONG for word in words):
+    if max(map(getsizeof, words)) <= LONG:
         return (PACK(words),)
     pieces: list[bytes] = []
     short = b"*%d\r\n" % len(words)

@@ -2,11 +2,8 @@
 
 - redis-py's own retries are off on these connections: they hide for how long the server has been
   away. `sending` sends again.
-- A wait ends at a deadline of this process's monotonic clock, whatever the server does.
-- A wake-up is a hint. Whoever is woken, or whose connection broke, reads the state anew.
 - `interrupt`, called by a signal handler, ends a wait at once and never a call under way: a
   message in hand is finished, an answer that is due is read.
-- When another server has taken over, those that listen do so there, too.
 - With `replicas`, what a script wrote counts only when so many replicas have it. WAIT asks them on
   the same connection; when they do not confirm, the server is as good as away: the script is sent
   again, which changes nothing, and they are asked again.
@@ -17,7 +14,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -29,13 +25,12 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError
 from ..errors import DistlockError, ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
-from .base import AWAY, SILENCE, Argument, Interrupted, Unconfirmed
-from .ear import Ear
+from .base import SILENCE, Argument, Interrupted, Unconfirmed
+from .listening import Listening
 from .packing import Request, packed
 from .pulse import running
 from .route import ANSWER, Route, SyncClient
 from .sending import Sending
-from .stopping import Stopping
 from .turns import Turns
 
 CONFIRM = 1.0
@@ -43,7 +38,7 @@ CONFIRM = 1.0
 SCRIPTS = ("EVALSHA", "EVAL")
 
 
-class SyncIO(Stopping, Sending):
+class SyncIO(Listening, Sending):
     """The IO of one thread at a time: blocking calls over one client.
 
     Args:
@@ -68,11 +63,9 @@ class SyncIO(Stopping, Sending):
         turns: Turns | None = None,
         replicas: int = 0,
     ) -> None:
-        Stopping.__init__(self)
+        Listening.__init__(self, client if isinstance(client, Route) else Route(client))
         Sending.__init__(self, patience)
         self.client: Any = client
-        self.address = secrets.token_hex(8)
-        self._route = client if isinstance(client, Route) else Route(client)
         self._turns = turns or Turns()
         self._replicas = replicas
         self._connection: Any = None
@@ -86,7 +79,6 @@ class SyncIO(Stopping, Sending):
         self._pid = os.getpid()
         self._on_outage = on_outage
         self._on_return = on_return
-        self._ears: dict[str, Ear] = {}
 
     def _execute(self, *words: Argument, seconds: float | None = None) -> Any:
         """Send one command on this IO's own connection, and read the answer.
@@ -212,66 +204,6 @@ class SyncIO(Stopping, Sending):
         """Run a script once and wait for replicas, over one connection; see IO."""
         answer = self._execute("EVAL", script.text, len(keys), *keys, *args)
         return answer, self._reached(replicas, seconds)
-
-    async def listen(self, channel: str, topic: str = "", seconds: float = 5.0) -> bool:
-        """Subscribe to a channel on a connection of its own, and wait for the confirmation.
-
-        When the server is away it is left to the next wait: a wake-up is only a hint.
-        """
-        if channel in self._ears:
-            return True
-        try:
-            self._ears[channel] = Ear(self._route, channel, min(seconds, self._answer))
-        except AWAY:
-            return False
-        return True
-
-    async def wait(self, channel: str, seconds: float, topic: str = "") -> bytes | None:
-        """Wait for a wake-up; a connection that breaks meanwhile counts as one.
-
-        Args:
-            channel: what to listen to.
-            seconds: for how long at most.
-            topic: its first word is that of the messages that are meant; "" for all.
-        """
-        deadline = time.monotonic() + seconds
-        await self.listen(channel)
-        ear = self._ears.get(channel)
-        if ear is None:
-            await self.sleep(seconds)
-            return None
-        try:
-            word, space, _ = topic.partition(" ")
-            return self._hear(ear, deadline, (word + space).encode())
-        except AWAY:
-            self.deafen()
-            return b""
-
-    def _hear(self, ear: Ear, deadline: float, word: bytes) -> bytes | None:
-        """What follows the word; written out, for many are woken at once, each by cold code."""
-        try:
-            self.begin_waiting()
-            while (left := deadline - time.monotonic()) > 0:
-                said = ear.hear(left)
-                if said is not None and said.startswith(word):
-                    return said[len(word) :]
-        finally:
-            self._waiting = False
-        return None
-
-    def listens(self, channel: str) -> bool:
-        """Whether it is subscribed, as far as is known."""
-        return channel in self._ears
-
-    def mute(self, channel: str, topic: str) -> None:
-        """Nothing to do here: what is not waited for is passed over."""
-
-    def deafen(self, address: str = "") -> None:
-        """Close the connections that wait, if the address is still the one; see IO."""
-        if address in ("", self.address):
-            self.address = secrets.token_hex(8)
-            while self._ears:
-                self._ears.popitem()[1].close()
 
     async def connections(self, seconds: float) -> str:
         """The ids of two connections that live as long as this IO does: its own and an ear."""

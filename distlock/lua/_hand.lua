@@ -6,3 +6,12 @@ local function hand(temp)
   end
   return messages
 end
+-- The same as the answer tells them: one above 1 MB only as `id:attempt@bytes`, to be read in parts.
+local function told(messages)
+  for i, message in ipairs(messages) do
+    if #message > 1000000 then
+      messages[i] = string.match(message, '^%d+:%d+') .. '@' .. #message
+    end
+  end
+  return messages
+end

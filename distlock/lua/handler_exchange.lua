@@ -5,7 +5,8 @@
 -- KEYS: temp handlers queue again later bell stats errors lease [store ...]
 -- ARGV: handler hand next want ttl(ms) attempts look(0|1) failed returned, failed x {id report},
 --       returned x id, for each store: count, ids and results
--- RETURNS: {name or '', lease's ms left or -1 not looked, a dead handler or '', queue length, {message ...}}
+-- RETURNS: {name or '', lease's ms left or -1 not looked, a dead handler or '', queue length,
+--           {message, or id:attempt@bytes of one above 1 MB ...}}
 local name = redis.call('HGET', KEYS[1], '#') or ''
 local mine = string.find(name, ARGV[3] .. '-', 1, true) == 1
 if name ~= ARGV[2] and not mine then return {'', 0, '', 0, {}} end
@@ -42,4 +43,4 @@ if lease[2] and queue <= tonumber(lease[2]) then
   redis.call('HDEL', KEYS[9], 'room')
   redis.call('PUBLISH', KEYS[6] .. ':' .. lease[3], '')
 end
-return {name, left, dead, queue, messages}
+return {name, left, dead, queue, wide and told(messages) or messages}

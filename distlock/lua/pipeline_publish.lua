@@ -1,8 +1,9 @@
 -- Append messages to the queue, all or none, if the lease is the caller's and the ids come next.
 -- No message at all is a look: it renews and answers. Asked to, it has the generator woken at room.
+-- Wide ones come as their bodies alone, for the caller would hold a long one twice.
 -- USES: _ring
 -- KEYS: lease sequence queue bell handlers stats later
--- ARGV: owner token first(id) renew(0|1) max-queue wide(0|1) copy [message ...]
+-- ARGV: owner token first(id) renew(0|1) max-queue wide(0|1) copy [message, or body of a wide one ...]
 -- RETURNS: {1 applied | 0 applied before | -1 deposed | -2 gap, sequence, messages in queue and later,
 --           handlers}
 local held = redis.call('HMGET', KEYS[1], 'owner', 'token', 'ttl')
@@ -18,6 +19,9 @@ elseif count > 0 and sequence ~= first - 1 then
 elseif count > 0 then
   for _, key in ipairs({KEYS[4], KEYS[5]}) do redis.call('ZCARD', key) end -- types, before writes
   redis.call('HLEN', KEYS[6])
+  for i = 8, ARGV[6] == '1' and #ARGV or 0 do
+    ARGV[i] = string.format('%.0f:1:', first + i - 8) .. ARGV[i]
+  end
   queue = redis.call('RPUSH', KEYS[3], unpack(ARGV, 8)) + later
   sequence = first + count - 1
   redis.call('SET', KEYS[2], string.format('%.0f', sequence))

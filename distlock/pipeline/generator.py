@@ -24,7 +24,7 @@ from ..scripts import script
 
 PUBLISH, RING = script("pipeline_publish"), script("pipeline_ring")
 WIDE = 1024
-"""Bytes from which a message counts as wide: then hands are counted in bytes, too."""
+"""Bytes of a body from which on it counts as wide: then hands are counted in bytes, too."""
 
 
 class Published(NamedTuple):
@@ -65,9 +65,10 @@ class GeneratorCore:
         return await self._published(self._words(first, bodies, renew), first, renew, began)
 
     def _words(self, first: int, bodies: Sequence[bytes], renew: bool) -> list[Argument]:
-        lease = self._lease
-        messages = [b"%d:1:%b" % message for message in enumerate(bodies, first)]
-        wide = bool(messages) and max(map(len, messages)) > WIDE
+        lease, messages = self._lease, bodies
+        wide = bool(bodies) and max(map(len, bodies)) > WIDE
+        if not wide:
+            messages = [b"%d:1:%b" % message for message in enumerate(bodies, first)]
         head = (lease.owner, lease.token, first, int(renew), self._max_queue, int(wide), lease.who)
         return [*head, *messages]
 

@@ -13,6 +13,8 @@ Rules:
   long nothing can happen. It wakes by itself after that, so a lost wake-up costs a second at most.
 - A failover may set a hand back to an earlier one. The number in its name says which exchanges are
   forgotten, though they were answered; that hand is given back.
+- A message above 1 MB comes as `id:attempt@bytes` and is read in parts, into its place: a process
+  needs no more memory than for its body, and a little.
 - A handler is alive for `handler_ttl` after each exchange, rest or beat. After that anybody may
   reclaim its hand; a handler that comes back joins anew.
 """
@@ -24,6 +26,7 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import NamedTuple
 
 from ..io import IO, Argument, run
@@ -34,6 +37,9 @@ from .job import Job, job_gone
 
 JOIN, EXCHANGE, REST = script("handler_join"), script("handler_exchange"), script("handler_rest")
 BEAT, RECLAIM = script("handler_beat"), script("handler_reclaim")
+READ = script("handler_read")
+PART = 1 << 20
+"""Bytes of a long message that are read at once."""
 LONGEST_REST = 1.0
 """Seconds after which a resting handler looks anew, in case a wake-up was lost."""
 LOOK = 0.05
@@ -76,7 +82,7 @@ class Hand(NamedTuple):
     """What an exchange answered.
 
     Attributes:
-        messages: the next hand, as `id:attempt:body` each.
+        messages: the next hand, as `id:attempt:body` each, or `id:attempt@bytes`; see `whole`.
         lease_left: seconds the generator's lease has left, 0 when nobody holds it; None when this
             exchange did not look, which it does 20 times a second at most.
         dead: a handler whose life is over, or "".
@@ -198,6 +204,19 @@ class HandlerCore:
             self._answered.append((self._number, outcome.results))
         return Hand(messages, left / 1000 if left >= 0 else None, dead.decode(), queue)
 
+    async def _whole(self, message: bytes) -> list[bytes]:
+        id, attempt, size = message.replace(b"@", b":").split(b":")
+        last = int(size)
+        at = len(id) + len(attempt) + 2
+        body = BytesIO(bytes(last - at))  # all of its place at once: growing, it would be moved
+        while at < last:
+            args = (self._hand, id, at + 1, min(at + PART, last))
+            if not (part := await self._io.call(READ, self._keys[:1], args)):
+                return []
+            body.write(part)
+            at += len(part)
+        return [id, attempt, body.getvalue()]
+
     async def _rest(self) -> Rest | None:
         began = time.monotonic()
         args = (self.name, self._ttl, round(LONGEST_REST * 1000), self.job.id)
@@ -256,6 +275,13 @@ class Handler(HandlerCore):
             up for dead: nothing was stored, its messages are with others; it must join anew.
         """
         return run(self._exchange(outcome, want))
+
+    def whole(self, message: bytes) -> list[bytes]:
+        """Read what `exchange` told as `id:attempt@bytes`; returns id, attempt and body.
+
+        Nothing when this handler was given up for dead, as the next exchange will say.
+        """
+        return run(self._whole(message))
 
     def forgotten(self) -> int | None:
         """How many results were kept that the server does not know of any more.

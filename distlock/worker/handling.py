@@ -123,8 +123,12 @@ class Handling:
             if io.stopping or (done and (size > HAND_BYTES or monotonic() > late)):
                 outcome.give_back(messages[done:])
                 break
-            id, attempt, body = messages[done].split(b":", 2)
+            parts = messages[done].split(b":", 2)
+            if len(parts) < 3 and not (parts := self.handler.whole(messages[done])):
+                outcome.give_back(messages[done:])
+                break
             messages[done] = b""  # a long one would be held twice until the hand is settled
+            id, attempt, body = parts
             number = int(id)
             try:
                 result = call(Message(number, body, int(attempt)))

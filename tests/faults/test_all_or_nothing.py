@@ -298,7 +298,7 @@ OPERATIONS: dict[Callable[[Any], None], str] = {
     reset: "job_reset job_open lease_acquire",
     cached: "cache_claim cache_renew cache_land cache_read cache_put cache_count",
 }
-LEFT_OUT = {"server_check", "verify_ask", "hands_read", "lease_write"}
+LEFT_OUT = {"server_check", "verify_ask", "hands_read", "handler_read", "lease_write"}
 """They only read; and the last one runs commands of the user's own."""
 
 
