@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from sys import getsizeof
 from typing import NamedTuple
 
 import hiredis
@@ -12,13 +11,13 @@ from ..scripts import Script
 from .base import Argument
 
 PACK: Callable[..., bytes] = hiredis.pack_command
-LONG = 1 << 18
-"""Bytes of a long word."""
+LONG, LAST = 1 << 18, 64
+"""Bytes of a long word; the words, at the end of a command, among which it is: it ends a hand."""
 
 
 def packed(words: Sequence[Argument]) -> Sequence[bytes]:
     """A command as it is sent; hiredis would copy a long word twice, so that goes as it is."""
-    if max(map(getsizeof, words)) <= LONG:
+    if not any(isinstance(word, bytes) and len(word) > LONG for word in words[-LAST:]):
         return (PACK(words),)
     pieces: list[bytes] = []
     short = b"*%d\r\n" % len(words)
