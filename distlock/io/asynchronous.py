@@ -18,12 +18,13 @@ from ..errors import ServerUnreachable
 from ..keys import wake_channel
 from ..scripts import Script
 from .base import AWAY, Argument
-from .link import Link, patiently, tie
+from .link import Link
 from .mailbox import Mailbox
 from .pulse import running
 from .route import ANSWER, AsyncRoute
 from .sending import Sending
 from .turns import AsyncTurns
+from .wire import patiently, tie
 
 UNDOING = 1.0
 """Seconds for which a server is waited for to undo what was cut short."""

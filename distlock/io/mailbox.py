@@ -7,9 +7,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
-from .link import held, opening
+from .wire import Wire, opening
 
 
 class Box:
@@ -57,15 +57,14 @@ class Mailbox:
 
     Attributes:
         id: the server's number for this connection, 0 if it must not be asked.
-        broken: whether it is closed.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._boxes: dict[str, dict[str, Box]] = {}
-        self._reader: asyncio.Task[None] | None = None
+        self._wire: Wire | None = None
+        self._confirmed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.id = 0
-        self.broken = False
 
     async def open(self, channel: str) -> None:
         """Connect, subscribe, and wait for the confirmation.
@@ -79,23 +78,33 @@ class Mailbox:
             await connection.send_command("CLIENT", "ID")
             with suppress(NoPermissionError):
                 self.id = int(await connection.read_response())
-            await connection.send_command("SUBSCRIBE", channel)
-            await connection.read_response()
-            self._reader = held(self._read())
+            self._wire = Wire(connection, self._hear, self._lose)
+            self._wire.send(("SUBSCRIBE", channel))
+            answer = await self._confirmed
+            if isinstance(answer, Exception):
+                raise answer
 
-    async def _read(self) -> None:
-        """Put each message into its box."""
-        try:
-            while True:
-                said = (await self._connection.read_response(disconnect_on_error=False))[2]
-                word, _, rest = said.partition(b" ")
-                for box in self._boxes.get(word.decode(), {}).values():
-                    box.put(rest)
-        except (RedisError, OSError):
-            pass
-        finally:
-            self.close()
-            await self._connection.disconnect(nowait=True)
+    @property
+    def broken(self) -> bool:
+        """Whether it is closed."""
+        return self._wire is not None and self._wire.broken
+
+    def _hear(self, answer: Any) -> None:
+        """Put a message into its box; what comes first says whether we are subscribed."""
+        if not self._confirmed.done():
+            self._confirmed.set_result(answer)
+            return
+        word, _, rest = answer[2].partition(b" ")
+        for box in self._boxes.get(word.decode(), {}).values():
+            box.put(rest)
+
+    def _lose(self, error: Exception) -> None:
+        """Whoever waits hears b""."""
+        if not self._confirmed.done():
+            self._confirmed.set_result(error)
+        for boxes in self._boxes.values():
+            for box in boxes.values():
+                box.put(b"")
 
     def expect(self, topic: str) -> None:
         """Keep what is published on this topic, as its first word says, from now on."""
@@ -117,10 +126,6 @@ class Mailbox:
         return await box.take(seconds)
 
     def close(self) -> None:
-        """Close it; whoever waits hears b""."""
-        if self._reader and not self.broken:
-            self.broken = True
-            self._reader.cancel()
-            for boxes in self._boxes.values():
-                for box in boxes.values():
-                    box.put(b"")
+        """Close it."""
+        if self._wire:
+            self._wire.close()

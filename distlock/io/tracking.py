@@ -18,8 +18,8 @@ from weakref import WeakMethod
 
 from redis.exceptions import RedisError, ResponseError, TimeoutError
 
-from .link import opening
 from .route import AsyncRoute, Route
+from .wire import opening
 
 SILENCE = 5.0
 """Seconds after which a silent connection is asked, and in which it has to answer."""
