@@ -17,7 +17,10 @@ LONG, LAST = 1 << 18, 64
 
 def packed(words: Sequence[Argument]) -> Sequence[bytes]:
     """A command as it is sent; hiredis would copy a long word twice, so that goes as it is."""
-    if not any(isinstance(word, bytes) and len(word) > LONG for word in words[-LAST:]):
+    for word in words[-LAST:]:
+        if isinstance(word, bytes) and len(word) > LONG:
+            break
+    else:
         return (PACK(words),)
     pieces: list[bytes] = []
     short = b"*%d\r\n" % len(words)
