@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import hiredis
@@ -47,7 +47,7 @@ def puppet(said: Said) -> Iterator[str]:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         heard = hiredis.Reader()
-        with connection:
+        with connection, suppress(OSError):  # the client may reset it
             while data := connection.recv(65536):
                 heard.feed(data)
                 while (words := heard.gets()) is not False:
