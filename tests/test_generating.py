@@ -274,3 +274,18 @@ def test_a_queue_that_others_fill_meanwhile_is_waited_for_before_the_last_messag
     taken = Taken(pipe, generating, SyncIO(io.client))
     assert generating._generate_from(1) == 15
     assert [max(found) for found in taken.found] == [7]
+
+
+def test_a_signal_while_the_queue_is_full_leaves_it_as_it_is(io: SyncIO) -> None:
+    pipe = Pipe(io, messages=400, max_queue=100)
+    returned = [b"1:1:1"] * 100
+
+    def fill() -> None:
+        io.client.rpush(pipe.keys.queue, *returned)
+
+    generating, _ = _generating(io, pipe, {50: fill}, max_queue=100)
+    generating._generator.wait = lambda seconds: io.interrupt()  # type: ignore[method-assign]
+    published = generating._generate_from(1)
+    assert 0 < published < 50
+    assert io.client.llen(pipe.keys.queue) == published + 100
+    assert generating._context.state.generated == published

@@ -155,7 +155,9 @@ class Generating:
         """Publish what was gathered, once what is under way is answered; its own answer waits."""
         following = self._prepare()
         self._end(following)
-        if following:
+        if following and self._context.io.stopping:
+            self._first -= following.count  # they will be generated anew
+        elif following:
             following.send()
             self._under_way = following
             self._room -= following.count
