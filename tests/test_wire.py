@@ -186,6 +186,20 @@ def test_answers_go_to_those_who_asked_in_whatever_pieces_they_come() -> None:
         run(url, body)
 
 
+def test_a_request_that_cannot_be_sent_leaves_the_answers_with_those_who_asked() -> None:
+    async def body(client: redis.asyncio.Redis) -> None:
+        with closing(await link_of(client)) as link:
+            asked = asyncio.ensure_future(link.ask(("A",), 5.0))
+            await asyncio.sleep(0)
+            with pytest.raises(TypeError):
+                await link.ask((object(),), 5.0)  # type: ignore[arg-type]
+            assert await link.ask(("B",), 5.0) == b"b"
+            assert await asked == b"a"
+
+    with puppet({"A": [b"+a\r\n"], "B": [b"+b\r\n"]}) as url:
+        run(url, body)
+
+
 @pytest.mark.parametrize(
     ("piece", "kind"), [(b"hello\r\n", InvalidResponse), (b"", ConnectionError)]
 )

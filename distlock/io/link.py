@@ -52,9 +52,9 @@ class Link:
         """
         if self._wire.broken:
             raise CLOSED
+        self._wire.send(words)  # first: what cannot be packed raises, and no answer is due
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._due.append(answer)
-        self._wire.send(words)
         watch = _Watch(self, answer, seconds, most)
         try:
             return await answer
