@@ -288,3 +288,26 @@ def test_a_signal_while_the_queue_is_full_leaves_it_as_it_is(io: SyncIO) -> None
     assert generating._generate_from(1) == 7
     assert io.client.llen(pipe.keys.queue) == 107
     assert generating._context.state.generated == 7
+
+
+def test_when_the_thread_in_front_was_quicker_the_other_one_sends_nothing(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, TWO)
+    generating, _ = _generating(io, pipe, {})
+    generating._start_at(3)
+    generating._batch.append(b"x")
+
+    class Late:
+        def acquire(self, blocking: bool) -> bool:
+            """Succeed, when the batch is gone."""
+            generating._batch.clear()
+            return True
+
+        def release(self) -> None:
+            """Nothing to do."""
+
+    generating._publishing = Late()  # type: ignore[assignment]
+    before = _asked(io.client)
+    generating.keep(io)
+    assert _asked(io.client) == before
+    assert not io.client.hexists(pipe.keys.lease, "room")

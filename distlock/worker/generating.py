@@ -127,6 +127,8 @@ class Generating:
         if self._publishing.acquire(blocking=False):  # else the thread in front is at it
             try:
                 batch, renew = self._gathered()
+                if not batch:  # the thread in front has just taken it
+                    return
                 generator = Generator(side, self._context.keys, self._lease, 1)
                 published = generator.publish(self._first, batch, renew)
                 if not published.gap:  # else the thread in front has to send again what went before
