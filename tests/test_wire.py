@@ -1,4 +1,4 @@
-"""What connections hear, in whatever pieces a server's bytes come.
+"""What connections hear, in whatever pieces a server's bytes come, and when they end.
 
 The server here is a puppet: it says exactly what a test has it say, in the pieces that it wants.
 """
@@ -25,7 +25,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from distlock.io import Route
+from distlock.io import Route, SyncIO
 from distlock.io.ear import Ear
 from distlock.io.link import Link
 from distlock.io.mailbox import Mailbox
@@ -246,3 +246,12 @@ def test_what_a_server_pushes_is_no_answer(url: str) -> None:
                 assert await link.ask(("GET", "key"), 5.0) == b"%d" % value
 
     run(url + "?protocol=3", body)
+
+
+def test_who_is_let_go_leaves_no_connection_open(client: redis.Redis) -> None:
+    io, ear = SyncIO(client), Ear(Route(client), "c", 5)
+    io._execute("PING")
+    connections = [io._connection, ear._connection]
+    assert all(connection.is_connected for connection in connections)
+    del io, ear
+    assert not any(connection.is_connected for connection in connections)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from redis.exceptions import NoPermissionError, RedisError, TimeoutError
 
-from .route import Route
+from .route import Route, tie
 
 
 class Ear:
@@ -32,6 +32,7 @@ class Ear:
         self._connection = route.connection(
             protocol=2, socket_timeout=seconds, socket_connect_timeout=seconds
         )
+        tie(self._connection, self)
         self._connection.connect()
         self.id = 0
         try:

@@ -6,6 +6,7 @@ Rules:
   up, is left alone, and its retries are off, for we send again within the caller's patience.
 - A client is not held on to: when its owner lets it go, what was made from it goes with it. (A
   cluster's client is: it knows where the slots are.)
+- A connection is closed when whoever made it is let go; see `tie`.
 - On a cluster a connection goes to the node that has the key's slot. Then a subscription there
   hears what a script publishes there, at any version.
 - Whoever asks a cluster anew where its nodes are asks the one last that has just failed.
@@ -13,7 +14,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,6 +116,20 @@ def parts(client: SyncClient) -> list[Route]:
     with _away():
         primaries: list[Any] = client.get_primaries()  # type: ignore[no-untyped-call]
     return [Route(client, node=node.name) for node in primaries]
+
+
+def tie(connection: Any, owner: object) -> Callable[[], Any]:
+    """Close a connection when its owner is let go.
+
+    It would close itself. But when both are in a cycle of references, its socket may be collected
+    first, and then Python warns of a socket left open.
+
+    Returns:
+        What closes it before that; doing so twice changes nothing.
+    """
+    close = weakref.finalize(owner, connection.disconnect)
+    close.atexit = False
+    return close
 
 
 @contextmanager

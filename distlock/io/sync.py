@@ -29,7 +29,7 @@ from .base import SILENCE, Argument, Interrupted, Unconfirmed
 from .listening import Listening
 from .packing import Request, packed
 from .pulse import running
-from .route import ANSWER, Route, SyncClient
+from .route import ANSWER, Route, SyncClient, tie
 from .sending import Sending
 from .turns import Turns
 
@@ -131,6 +131,7 @@ class SyncIO(Listening, Sending):
             raise DistlockError("a process that a handler forked cannot go on as this copy")
         if connection is None:
             connection = self._connection = self._route.connection()
+            self._close = tie(connection, self)
             self._answer = connection.socket_timeout
             self._connecting = connection.socket_connect_timeout
         elif connection.is_connected and now - self._used > SILENCE and _stale(connection):
@@ -187,7 +188,7 @@ class SyncIO(Listening, Sending):
         """Ask a Cluster anew where its nodes are; see IO."""
         with suppress(RedisError):  # then the next try says what is wrong
             if self._route.moved() and self._connection:
-                self._connection.disconnect()
+                self._close()
                 self._connection = None
 
     def _after_again(self, away: float) -> None:
