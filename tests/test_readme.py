@@ -59,8 +59,8 @@ SECONDS = 300
 """After this a block counts as endless."""
 SHORTER = {
     "python app_start.py demo": "python app_start.py demo --messages 2000",
-    "python app_start.py cache demo": "python app_start.py cache demo --first 1000 --count 6 "
-    "--workers 4 --work 0.2 --expire 2",
+    "python app_start.py cache demo": "python app_start.py cache demo --first 1000 --count 3 "
+    "--workers 4 --work 0.5 --expire 2",
     "python -m pytest -q": f"cd {shlex.quote(str(ROOT))} && python -m pytest -q --collect-only",
     "python -m bench.pipeline": "python -m bench.pipeline --quick --only reclaim",
     "python docs/reference.py": "python -c 'from docs.reference import load; load()'",
