@@ -73,7 +73,7 @@ class Wire(asyncio.Protocol):
             notEnoughData=NONE_YET,
         )
         self.broken = False
-        self._transport = connection._writer.transport  # it has no public name
+        self._transport = connection._writer.transport  # no public name: redis-py < 9
         self._transport.set_protocol(self)
         self._stands = asyncio.create_task(self._stand())
         _standing.add(self._stands)
