@@ -18,6 +18,7 @@ import pytest
 
 from distlock.demo.judge import NODE, NOTHING, WORKER, Computation, Kills, complete, judge
 from distlock.demo.result import result_lines, result_object, table_lines
+from distlock.demo.stage import ENDING, fresh_folder
 from distlock.demo.story import Story
 from distlock.demo.worker import Plan
 from distlock.picture import CachePicture, worker_does
@@ -374,6 +375,27 @@ def test_ctrl_c_while_it_starts_leaves_no_process(folders: Callable[[], list[Pat
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert folders() == []
+
+
+def test_a_signal_just_as_the_folder_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = tempfile.mkdtemp
+
+    def interrupted(**how: str) -> str:
+        folder = make(dir=tmp_path, **how)
+        signal.raise_signal(signal.SIGTERM)
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", interrupted)
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        with pytest.raises(KeyboardInterrupt), fresh_folder():
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_demo_that_is_killed_leaves_no_process_for_long(

@@ -29,8 +29,11 @@ def fresh_folder() -> Iterator[Path]:
     """A folder for the servers and logs of a demo, until the block ends."""
     for number in ENDING[1:]:
         signal.signal(number, signal.default_int_handler)
+    # a signal that comes as the folder is made counts once it is known which one is to go
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     folder = Path(tempfile.mkdtemp(prefix="distlock-demo-"))
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
