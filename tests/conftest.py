@@ -27,6 +27,7 @@ from distlock import cli
 from distlock.cache.counters import Adding
 from distlock.io import Hub, SyncIO
 from distlock.keys import Keys
+from distlock.lease.term import Term
 from distlock.server import Embedded
 
 # `&` in a script ignores the first, nohup the second; every process of a test would inherit that
@@ -100,19 +101,23 @@ def real(request: pytest.FixtureRequest) -> Iterator[Server]:
 @pytest.fixture
 def url(real: Server) -> str:
     """The URL of a real, empty server."""
-    _count_no_more()
+    _leave_alone()
     with redis.Redis.from_url(real.url) as client:
         client.flushall()
     return real.url
 
 
-def _count_no_more() -> None:
-    """Have the caches of earlier tests count no more: they would write to the empty server."""
+def _leave_alone() -> None:
+    """Have the leases and caches that earlier tests left ask the empty server no more: they would
+    write to it, and a script that it has forgotten would be known again.
+    """
     for hub in list(Hub._all):
         for _, _, kept in list(hub._schedule._heap):
             if isinstance(kept, Adding):
                 kept._counters.adding = None
                 kept._changes = {}
+            elif isinstance(kept, Term):
+                kept.lose("its test is over")
 
 
 @pytest.fixture
