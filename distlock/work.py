@@ -87,7 +87,7 @@ def encode(result: Any) -> bytes:
         return result
     if isinstance(result, str):
         return result.encode()
-    return json.dumps(result).encode()
+    return json.dumps(result, allow_nan=False).encode()
 
 
 def factorial(number: int, sleep: float) -> int:

@@ -139,6 +139,9 @@ def test_what_a_function_returns_is_what_is_kept() -> None:
     assert encode({"a": [1, None]}) == b'{"a": [1, null]}'
     with pytest.raises(TypeError):
         encode(object())
+    for lacking in (float("nan"), [float("inf")]):
+        with pytest.raises(ValueError, match="JSON"):
+            encode(lacking)
 
 
 def test_simulated_failures_depend_on_seed_and_id_alone() -> None:
