@@ -294,7 +294,7 @@ def load(spec: str, option: str) -> Callable[..., Any]:
         UsageError: no module, an error in it, or no such function.
     """
     module_name, _, name = spec.partition(":")
-    if not module_name or not name:
+    if not name or not module_name or module_name.startswith(".") or "/" in module_name:
         raise UsageError(f"{option} {spec}: write it as module:function")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

@@ -410,6 +410,8 @@ SPECS = [
     ("no_colon", "write it as module:function"),
     ("bad_fine:", "write it as module:function"),
     (":work", "write it as module:function"),
+    ("../bad_fine:work", "write it as module:function"),
+    ("bad_fine.py:work", "there is no module"),
     ("", "write it as module:function"),
     ("absent:work", "there is no module 'absent' here or on the Python path"),
     ("json.absent:work", "there is no module 'json.absent'"),
@@ -420,7 +422,8 @@ SPECS = [
     ("bad_needing:work", "bad_needing needs 'absent_dependency': install it"),
     ("bad_fine:absent", "module 'bad_fine' has no function 'absent'"),
     ("bad_fine:NUMBER", "module 'bad_fine' has no function 'NUMBER'"),
-    ("./bad_fine.py:work", "fails on import"),
+    ("./bad_fine.py:work", "write it as module:function"),
+    ("sub/bad_fine:work", "write it as module:function"),
 ]
 
 
