@@ -233,6 +233,8 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know less than UTF-8
     try:
+        if sys.stdout is None:  # `>&-`: what is taken from the errors would be lost
+            raise UsageError("stdout is closed: let it go somewhere, such as >/dev/null")
         cli(prog_name=PROGRAM, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as shown:
         shown.show()

@@ -852,6 +852,22 @@ def test_a_copy_works_with_a_closed_stderr(url: str) -> None:
 
 
 @ONE_KIND
+def test_a_closed_stdout_loses_no_errors(url: str, client: redis.Redis) -> None:
+    pipe = Pipe(SyncIO(client, patience=0), attempts=1)
+    pipe.generator.publish(1, [b"x"])
+    handler = pipe.handler("a")
+    handler.exchange(settle(handler.exchange(Outcome(), 1), lambda id: True), 0)
+    take = [*PROGRAM, "--getErrors", "take", "--name", "test", "--url", url]
+    line = f"exec {shlex.join(take)} >&-"
+    done = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True, timeout=30)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "app_start.py: stdout is closed: let it go somewhere, such as >/dev/null\n"
+    )
+    assert partition(client, pipe.keys)["errors"] == [1]
+
+
+@ONE_KIND
 def test_the_module_runs_a_job_like_the_script(url: str) -> None:
     command = [sys.executable, "-m", "distlock", "--messages", "5"]
     done = subprocess.run(
