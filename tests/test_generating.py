@@ -16,7 +16,7 @@ import redis
 
 from distlock.errors import DistlockError, LeaseLost
 from distlock.io import Caller, SyncIO
-from distlock.pipeline import Published
+from distlock.pipeline import Outcome, Published
 from distlock.worker import Context, Settings
 from distlock.worker.generating import SLOW, Generating
 from distlock.worker.handling import Handling
@@ -227,6 +227,25 @@ def test_before_a_slow_source_is_asked_again_what_it_gave_is_known_to_be_publish
     state.append(generating._context.state)
     assert generating._generate_from(1) == 3000
     assert counted == [1600]
+
+
+def test_6_a_generator_whose_last_handler_died_takes_its_hand_at_once(io: SyncIO) -> None:
+    pipe = Pipe(io, messages=30, max_queue=10, handler_ttl=300)
+    generating, said = _generating(io, pipe, {}, max_queue=10, handler_ttl=300)
+    pipe.generator.publish(1, TWO * 3)
+    hand = pipe.handler("dead").exchange(Outcome(), 4)
+    assert hand
+    pipe.die("dead")
+
+    def wait(seconds: float) -> None:
+        pytest.fail("it waits for the handler to die once more")
+
+    generating._generator.wait = wait  # type: ignore[method-assign]
+    assert generating._generate_from(7) == 30
+    assert said == ["alone", "reclaimed"]
+    found = partition(io.client, pipe.keys)
+    assert found["temp"] == []
+    assert set(found["store"]) >= {1, 2, 3, 4}
 
 
 class Taken:

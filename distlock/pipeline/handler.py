@@ -245,6 +245,9 @@ class HandlerCore:
             await io.call(BEAT, [self._all.handlers], (self.name, self._ttl))
             self._contact = began
 
+    async def _entered(self) -> bool:
+        return bool(await self._io.command("ZCARD", self._all.handlers))
+
     async def _reclaim(self, handler: str, drop: bool = False) -> int:
         keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])
         said = f"handler {handler} died with this message in its hand"
@@ -308,6 +311,10 @@ class Handler(HandlerCore):
     def keep(self, io: IO) -> None:
         """Say over another connection that this handler is alive, if it has long been silent."""
         return run(self._keep(io))
+
+    def entered(self) -> bool:
+        """Whether any handler, alive or dead, has joined and was neither reclaimed nor left."""
+        return run(self._entered())
 
     def reclaim(self, handler: str, drop: bool = False) -> int:
         """Take the hand of a dead handler; returns its messages, -1 if it is not dead.

@@ -8,17 +8,19 @@ Rules:
 - The lease is renewed with the publish that completes X messages; a thread does so at T/3.
 - Where a failover has set the sequence back, generating goes on from there, and how many messages
   it has forgotten is said.
-- A full queue is waited for; when no handler has lived for one ttl, the generator handles hands
-  itself, still the owner, and says so.
+- A full queue is waited for; when no handler has lived for one ttl, as when the last one is found
+  dead, the generator handles hands itself, still the owner, and says so.
 - Whatever ends the term, the lease is released at once and a waiting handler woken.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from redis.exceptions import RedisError
@@ -37,6 +39,10 @@ BATCH_BYTES = 1_000_000
 """Bytes after which a batch is published."""
 SLOW = 0.05
 """Seconds after which a batch is published, however small."""
+
+
+LOOK = 0.5
+"""Seconds between two looks at a full queue, if nobody says that it has room."""
 
 
 class Gap(Exception):
@@ -258,15 +264,16 @@ class Generating:
 
     def _wait_for_room(self, published: Published) -> None:
         """The queue is full: wait until half of it is gone."""
+        wait = partial(self._generator.wait, LOOK)
         room = self._settings.max_queue // 2
         while published.queue > room and not self._context.io.stopping:
             if alone := self._is_alone(published.handlers):
                 self._handling.until_room(room)
             else:
-                self._context.pause(lambda: self._generator.wait(1.0))
+                self._context.pause(wait)
             published = self._generator.publish(published.sequence + 1, [])
             if alone and published.queue > room:  # the rest waits for a retry
-                self._context.pause(lambda: self._generator.wait(1.0))
+                self._context.pause(wait)
 
     def _is_alone(self, handlers: int) -> bool:
         """Whether no handler has lived for one handler ttl."""
@@ -274,7 +281,9 @@ class Generating:
         if handlers:
             self._alone_since, self._said_alone = 0.0, False
             return False
-        self._alone_since = self._alone_since or now
+        if not self._alone_since:
+            # none lives: who has not left is dead, and was silent for one ttl already
+            self._alone_since = -math.inf if self._handling.handler.entered() else now
         alone = now - self._alone_since >= self._job.handler_ttl
         if alone and not self._said_alone:
             self._said_alone = True
