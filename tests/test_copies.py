@@ -608,15 +608,29 @@ def test_1_a_lone_generator_that_loses_its_lease_while_helping_loses_no_message(
     assert len(partition(watch.client, KEYS)["store"]) == 200
 
 
-@pytest.mark.parametrize("how", ["leaves", "cancels", "odd", "nasty"])
+@pytest.mark.parametrize("log", [(), ("--log-format", "json")], ids=["plain", "logged"])
+@pytest.mark.parametrize("how", ["leaves", "cancels", "odd", "nasty", "speechless"])
 def test_whatever_a_handler_raises_fails_its_message_and_not_the_copy(
-    copy: Start, watch: Watch, how: str
+    copy: Start, watch: Watch, how: str, log: tuple[str, ...]
 ) -> None:
     handle = f"tests.work_for_tests:{how}"
-    end(copy("--messages", "5", "--attempts", "1", "--handle", handle))
+    end(copy("--messages", "5", "--attempts", "1", "--handle", handle, *log))
     found = partition(watch.client, KEYS)
     assert found["errors"] == [3]
     assert len(found["store"]) == 4
+
+
+def test_a_signal_ends_a_copy_to_which_nobody_listens_any_more(copy: Start, watch: Watch) -> None:
+    process = copy("--messages", "50", "--sleep", "0.05", "--attempts", "1")
+    hear(process, "generator")
+    wait_until(lambda: watch.status().stored > 0)
+    assert process.stderr
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+    found = partition(watch.client, KEYS)
+    assert found["errors"] == []
+    assert 0 < len(found["store"]) < 50
 
 
 def test_large_results_are_settled_before_they_pile_up(copy: Start, watch: Watch) -> None:

@@ -113,6 +113,12 @@ def nasty(message: Message) -> None:
         raise ValueError("wrong") from Nasty()
 
 
+def speechless(message: Message) -> None:
+    """Raises at message 3 what cannot be printed."""
+    if message.id == 3:
+        raise Nasty
+
+
 async def cancels(message: Message) -> None:
     """Awaits at message 3 a task that is cancelled."""
     if message.id == 3:

@@ -16,7 +16,7 @@ from .generator import Generator, Publish, Published
 from .handler import Hand, Handler, Outcome, Rest
 from .job import Job, Jobs
 from .records import ErrorRecord, InHand, Records, Status
-from .report import report
+from .report import report, text_of
 from .verify import Verdict, Verifier
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "Verdict",
     "Verifier",
     "report",
+    "text_of",
 ]

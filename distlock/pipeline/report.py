@@ -13,13 +13,13 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 def report(error: BaseException, handler: str) -> bytes:
     """One line of JSON that says what went wrong, for the record of an error."""
-    kind, message = type(error).__qualname__, _text(error)
+    kind, message = type(error).__qualname__, text_of(error)
     text = _cut(f"{_traceback(error)}{kind}: {message}\n")
     shown = {"exception": kind, "message": message, "traceback": text, "handler": handler}
     return _encode(shown).encode()
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     """What an exception says, if it can be had."""
     try:
         return _cut(str(error))
@@ -43,7 +43,7 @@ def _traceback(error: BaseException) -> str:
         if earlier is None:
             break
         error, seen = earlier, seen + 1
-        text = f"{type(error).__qualname__}: {_text(error)}\n\nAnd then:\n\n{text}"
+        text = f"{type(error).__qualname__}: {text_of(error)}\n\nAnd then:\n\n{text}"
     return text
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from ..io import Caller
 from ..keys import BUCKET
 from ..lease import Lease
-from ..pipeline import Hand, Handler, Job, Message, Outcome, report
+from ..pipeline import Hand, Handler, Job, Message, Outcome, report, text_of
 from ..work import encode
 from .context import Context
 
@@ -151,7 +151,7 @@ class Handling:
     def _tell_failure(self, id: int, attempt: int, error: BaseException) -> None:
         """Say that a message failed, in short: the errors keep the whole of it."""
         what, most = type(error).__qualname__, self.handler.job.attempts
-        text = f"message {id} failed, attempt {attempt} of {most}: {what}: {str(error)[:300]}"
+        text = f"message {id} failed, attempt {attempt} of {most}: {what}: {text_of(error)[:300]}"
         numbers = {"message_id": id, "attempt": attempt, "exception": what}
         self._context.say("failed", text, **numbers, final=attempt >= most)
 

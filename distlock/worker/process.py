@@ -118,11 +118,14 @@ class Process:
             raise KeyboardInterrupt
         self._signal = self._signal or number
         self.context.state.role = "stopping"
-        with suppress(RuntimeError):  # the main thread is in the middle of a line
-            text = "finishing the message in hand"
-            text += "; Ctrl-C again ends it now" if number == signal.SIGINT else ""
-            self._say("stopping", text)
-        self.context.io.interrupt()
+        text = "finishing the message in hand"
+        text += "; Ctrl-C again ends it now" if number == signal.SIGINT else ""
+        try:
+            # the main thread is in the middle of a line, or nobody reads what is said
+            with suppress(RuntimeError, OSError):
+                self._say("stopping", text)
+        finally:  # a message's time may be over just here
+            self.context.io.interrupt()
 
     def _outage(self, error: Exception, seconds: float) -> None:
         if not self._away:
