@@ -94,6 +94,24 @@ def test_an_answer_is_never_taken_for_that_of_another_request(io: SyncIO) -> Non
     assert partition(io.client, pipe.keys)["queue"] == [1, 2, 3, 4, 5, 6]
 
 
+def test_7_a_publish_that_is_refused_for_a_gap_renews_nothing(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    before = pipe.lease.deadline
+    assert pipe.generator.publish(50, TWO, renew=True).gap
+    assert pipe.lease.deadline == before
+
+
+def test_what_is_published_aside_asks_for_no_wake_up(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, TWO)
+    generating, _ = _generating(io, pipe, {})
+    generating._start_at(3)
+    generating._batch.append(b"x")
+    generating.keep(io)
+    assert io.client.llen(pipe.keys.queue) == 3
+    assert not io.client.hexists(pipe.keys.lease, "room")
+
+
 def test_3_a_publish_under_way_is_refused_when_the_lease_has_gone_on(io: SyncIO) -> None:
     pipe = Pipe(io)
     pipe.expire(pipe.keys.lease)

@@ -470,6 +470,28 @@ def test_4_a_reclaimed_handler_stores_nothing_and_joins_anew(io: SyncIO) -> None
     assert len(hand.messages) == 1  # what a dead hand held comes one at a time
 
 
+def test_4_a_beat_of_a_reclaimed_handler_is_no_sign_of_life(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    handler = pipe.handler("dead")
+    pipe.die("dead")
+    assert pipe.handler("living").reclaim("dead") == 0
+    handler._contact = before = handler._contact - 10
+    run(handler._keep(io))
+    assert handler._contact == before
+
+
+def test_4_a_hand_that_is_reclaimed_just_before_it_is_given_back_harms_nobody(io: SyncIO) -> None:
+    pipe = Pipe(io)
+    pipe.generator.publish(1, [b"x"])
+    handler = pipe.handler("a")
+    handler.exchange(Outcome(), 1)
+    pipe.die("a")
+    assert pipe.handler("living").reclaim("a") == 1
+    run(handler._return_hand())
+    handler.join()
+    assert handler.exchange(Outcome(), 1) is not None
+
+
 def test_4_a_reclaimed_handler_reads_nothing_more_of_a_long_message(io: SyncIO) -> None:
     pipe = Pipe(io)
     pipe.generator.publish(1, [b"x" * 2**20])

@@ -82,12 +82,15 @@ class GeneratorCore:
             raise LeaseLost(
                 f"publish from {first} on was refused: the lease (token {lease.token}) has gone on"
             )
-        if renew:
+        if renew and state != -2:  # a gap is refused, and renews nothing
             lease.renewed(began)
         return Published(state == -2, sequence, queue, handlers)
 
     async def _wait(self, seconds: float) -> None:
         await self._io.wait(self._channel, seconds)
+
+    async def _deserted(self) -> bool:
+        return not await self._io.command("ZCARD", self._keys[4])
 
     async def _ring(self) -> None:
         await self._io.call(RING, self._keys[3:4], ())
@@ -120,6 +123,10 @@ class Generator(GeneratorCore):
     def wait(self, seconds: float) -> None:
         """Wait until the full queue has room again, for some seconds at most."""
         return run(self._wait(seconds))
+
+    def deserted(self) -> bool:
+        """Whether there is no handler, not even a dead one that was not reclaimed yet."""
+        return run(self._deserted())
 
     def ring(self) -> None:
         """Wake one handler that waits, such as after the lease was released."""

@@ -165,9 +165,10 @@ class HandlerCore:
 
     async def _return_hand(self) -> None:
         """Give back a hand of this handler's that it does not know: a failover brought it back."""
-        temp = self._keys[0]
-        self._hand = await self._io.command("HGET", temp, "#") or b""
-        ids = await self._io.command("HKEYS", temp)
+        self._hand = await self._io.command("HGET", self._keys[0], "#") or b""
+        if not self._hand:  # reclaimed by another one just now
+            return
+        ids = await self._io.command("HKEYS", self._keys[0])
         await self._exchange(Outcome(returned=[id for id in ids if id != b"#"]), 0)
 
     async def _forgotten(self) -> int | None:
@@ -242,11 +243,8 @@ class HandlerCore:
     async def _keep(self, io: IO) -> None:
         if self.joined and time.monotonic() - self._contact > self.job.handler_ttl / 2:
             began = time.monotonic()
-            await io.call(BEAT, [self._all.handlers], (self.name, self._ttl))
-            self._contact = began
-
-    async def _entered(self) -> bool:
-        return bool(await self._io.command("ZCARD", self._all.handlers))
+            if await io.call(BEAT, [self._all.handlers], (self.name, self._ttl)):
+                self._contact = began
 
     async def _reclaim(self, handler: str, drop: bool = False) -> int:
         keys = self._all.pick(["handlers", "again", "stats", "errors", "bell"])
@@ -311,10 +309,6 @@ class Handler(HandlerCore):
     def keep(self, io: IO) -> None:
         """Say over another connection that this handler is alive, if it has long been silent."""
         return run(self._keep(io))
-
-    def entered(self) -> bool:
-        """Whether any handler, alive or dead, has joined and was neither reclaimed nor left."""
-        return run(self._entered())
 
     def reclaim(self, handler: str, drop: bool = False) -> int:
         """Take the hand of a dead handler; returns its messages, -1 if it is not dead.

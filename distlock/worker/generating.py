@@ -135,7 +135,9 @@ class Generating:
                 batch, renew = self._gathered()
                 if not batch:  # the thread in front has just taken it
                     return
-                generator = Generator(side, self._context.keys, self._lease, 1)
+                generator = Generator(
+                    side, self._context.keys, self._lease, self._settings.max_queue
+                )
                 published = generator.publish(self._first, batch, renew)
                 if not published.gap:  # else the thread in front has to send again what went before
                     self._count_sent(len(batch), renew)
@@ -282,8 +284,8 @@ class Generating:
             self._alone_since, self._said_alone = 0.0, False
             return False
         if not self._alone_since:
-            # none lives: who has not left is dead, and was silent for one ttl already
-            self._alone_since = -math.inf if self._handling.handler.entered() else now
+            # none lives: who is there is dead, and was silent for one ttl already
+            self._alone_since = now if self._generator.deserted() else -math.inf
         alone = now - self._alone_since >= self._job.handler_ttl
         if alone and not self._said_alone:
             self._said_alone = True
