@@ -39,8 +39,6 @@ BATCH_BYTES = 1_000_000
 """Bytes after which a batch is published."""
 SLOW = 0.05
 """Seconds after which a batch is published, however small."""
-
-
 LOOK = 0.5
 """Seconds between two looks at a full queue, if nobody says that it has room."""
 
